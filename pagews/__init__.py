@@ -1,0 +1,77 @@
+"""pagews: a page that a browser has open hears from the server, and answers. For aiohttp.
+
+See the README for the shortest application, and `docs/` for everything else.
+"""
+
+from .app import add_delegates, setup
+from .broker import Broker, MemoryBroker
+from .controller import websocket, websocket_start
+from .counters import Statistics
+from .delegates import DelegateTableDef
+from .errors import (
+    AskTimeout,
+    BrokerUnavailable,
+    ConfigurationError,
+    DelegateError,
+    EncodingError,
+    MessageTooLarge,
+    NotAuthorized,
+    PageGone,
+    PagewsError,
+    ProtocolError,
+    RemoteError,
+)
+from .handler import Context, WebSocketHandler
+from .limits import Limits
+from .page_handler import PageHandler
+from .publisher import Ack, IdentityTarget, Page, PageTarget, Publisher, Receipt, Target
+from .site import get_publisher, login, logout, rotate_session
+from .socket import Socket
+from .templating import open_page, script_tag
+from .wire import Binary, Close, Push, Text
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Ack",
+    "AskTimeout",
+    "Binary",
+    "Broker",
+    "BrokerUnavailable",
+    "Close",
+    "ConfigurationError",
+    "Context",
+    "DelegateError",
+    "DelegateTableDef",
+    "EncodingError",
+    "IdentityTarget",
+    "Limits",
+    "MemoryBroker",
+    "MessageTooLarge",
+    "NotAuthorized",
+    "Page",
+    "PageGone",
+    "PageHandler",
+    "PageTarget",
+    "PagewsError",
+    "ProtocolError",
+    "Publisher",
+    "Push",
+    "Receipt",
+    "RemoteError",
+    "Socket",
+    "Statistics",
+    "Target",
+    "Text",
+    "WebSocketHandler",
+    "add_delegates",
+    "get_publisher",
+    "login",
+    "logout",
+    "open_page",
+    "rotate_session",
+    "script_tag",
+    "setup",
+    "websocket",
+    "websocket_start",
+]

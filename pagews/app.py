@@ -1,0 +1,251 @@
+"""`setup()`: application keys, routes, middleware, start and stop."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import random
+from collections.abc import AsyncIterator, Iterable
+from pathlib import PurePosixPath
+from types import UnionType
+from typing import Final
+from urllib.parse import urlsplit
+
+import aiohttp_session
+from aiohttp import web
+from aiohttp.typedefs import Handler, Middleware
+from aiohttp_session import AbstractStorage
+
+from .broker import Broker, MemoryBroker
+from .controller import check_handler, default_controller
+from .counters import Counters
+from .delegates import Delegates, DelegateTableDef
+from .errors import CloseCode, ConfigurationError
+from .identity import CookieStorage, Identities, UserFunction
+from .limits import Limits
+from .node import RETURN_WINDOW, Node
+from .page_handler import PageHandler
+from .publisher import Publisher
+from .renew import renew
+from .site import SITE, SOCKET_ROUTE, Authorize, Site, get_site
+from .static_files import script
+from .templating import opened_page, prepare
+from .tokens import SecretKey, Tokens, new_id, new_key, read_keys
+
+logger = logging.getLogger("pagews")
+
+#: What a response with a page says, unless it says otherwise: a cached page would come back with an old token.
+CACHE_CONTROL: Final = "private, no-cache"
+
+
+def setup(
+    app: web.Application,
+    *,
+    secret_key: SecretKey = None,
+    broker: str | Broker = "memory://",
+    prefix: str = "/pagews",
+    public_prefix: str | None = None,
+    sessions: AbstractStorage | None = None,
+    user: UserFunction | None = None,
+    delegates: DelegateTableDef | Iterable[DelegateTableDef] = (),
+    handler: type[PageHandler] = PageHandler,
+    allowed_origins: Iterable[str] = (),
+    authorize: Authorize | None = None,
+    limits: Limits | None = None,
+    debug: bool = False,
+) -> None:
+    """Set pagews up for an application: its routes, its middleware, its start and stop.
+
+    Arguments:
+        secret_key: a Fernet key or several, for page tokens and the session cookie: the first encrypts, all decrypt.
+            None: `PAGEWS_SECRET_KEY` of the environment, several separated by spaces or commas.
+        broker: `memory://`, or a `Broker`.
+        prefix: the path of pagews's routes.
+        public_prefix: what the browser sees instead, when a proxy strips a path.
+        sessions: an aiohttp-session storage. None: what the application has set up before, else an encrypted cookie.
+        user: `async (request) -> str | None`, asked at render and at attach; None: what `pagews.login` has set.
+        delegates: one table, or several; later ones by `add_delegates`.
+        handler: the class of the page socket's handler.
+        allowed_origins: origins such as `https://example.org` that may connect. Given any, they replace the default,
+            which is the request's own host and port.
+        authorize: `async (page, topic) -> bool` for joins from the browser; None: deny.
+        limits: every bound and time span.
+        debug: without a secret key, make a random one with a warning.
+
+    Raises:
+        ConfigurationError: something does not fit; the text says what to do.
+    """
+    _check_app(app)
+    keys = _keys(secret_key, debug)
+    limits = Limits() if limits is None else limits
+    _check_type("limits", limits, Limits)
+    _check_type("sessions", sessions, AbstractStorage | None)
+    check_handler("handler", handler, PageHandler)
+    _check_async("user", user)
+    _check_async("authorize", authorize)
+    counters = Counters()
+    publisher = Publisher(app, limits, counters)
+    node = Node(_broker(broker, limits), publisher, counters, limits, new_id)
+    publisher.node = node
+    identities = Identities(sessions or CookieStorage(keys), user)
+    identities.broker = node.broker
+    site = Site(
+        app=app,
+        limits=limits,
+        counters=counters,
+        tokens=Tokens(keys, limits.token_life),
+        identities=identities,
+        delegates=Delegates(counters, limits.callback),
+        publisher=publisher,
+        node=node,
+        handler=handler,
+        authorize=authorize,
+        allowed_origins=_origins(allowed_origins),
+        public_prefix=None if public_prefix is None else _path("public_prefix", public_prefix),
+    )
+    for table in [delegates] if isinstance(delegates, DelegateTableDef) else delegates:
+        _add_table(site, table)
+    _add_routes(app, _path("prefix", prefix))
+    app[SITE] = site
+    app.middlewares.append(_middleware(site, own_sessions=sessions is not None))
+    app.cleanup_ctx.append(_run)
+    app.on_shutdown.append(_send_away)
+
+
+def add_delegates(app: web.Application, table: DelegateTableDef) -> None:
+    """Add a table of delegates after `setup()`.
+
+    Raises:
+        ConfigurationError: pagews is not set up, or a name is taken already.
+    """
+    _add_table(get_site(app), table)
+
+
+# --- checks -----------------------------------------------------------------------------------------------------------
+
+
+def _check_app(app: web.Application) -> None:
+    if not isinstance(app, web.Application):
+        raise ConfigurationError(f"setup() takes the web.Application, not {type(app).__name__}")
+    if SITE in app:
+        raise ConfigurationError("pagews is set up for this application already: call setup() once")
+    if app.pre_frozen:
+        raise ConfigurationError("the application has started, or is part of another: call pagews.setup() before")
+
+
+def _check_type(name: str, value: object, kind: type | UnionType) -> None:
+    if not isinstance(value, kind):
+        raise ConfigurationError(f"{name}={value!r}: give a {kind}")
+
+
+def _check_async(name: str, function: object) -> None:
+    if function is not None and not inspect.iscoroutinefunction(function):
+        raise ConfigurationError(f"{name}={function!r}: give an 'async def' function")
+
+
+def _keys(secret_key: SecretKey, debug: bool) -> list[bytes]:
+    try:
+        return read_keys(secret_key)
+    except ConfigurationError:
+        if secret_key is not None or not debug:
+            raise
+        logger.warning("no secret key: a random one is used, and open pages and sessions end with this process")
+        return [new_key().encode()]
+
+
+def _broker(broker: str | Broker, limits: Limits) -> Broker:
+    if isinstance(broker, Broker):
+        return broker
+    if broker == "memory://":
+        return MemoryBroker(limits)
+    raise ConfigurationError(f"broker={broker!r}: give 'memory://' or a pagews.Broker")
+
+
+def _path(name: str, path: str) -> str:
+    if not path.startswith("/") or any(char in path for char in "?#{}"):
+        raise ConfigurationError(f"{name}={path!r}: give a path such as '/pagews'")
+    if not path.strip("/") and name == "prefix":
+        raise ConfigurationError(f"{name}={path!r}: pagews needs a path of its own, such as '/pagews'")
+    return path.rstrip("/")
+
+
+def _origins(origins: Iterable[str]) -> frozenset[str]:
+    if isinstance(origins, str):
+        raise ConfigurationError(f"allowed_origins={origins!r}: give a list, [{origins!r}]")
+    checked = frozenset(origins)
+    for origin in checked:
+        parts = urlsplit(origin)
+        if parts.scheme not in ("http", "https") or not parts.netloc or origin != f"{parts.scheme}://{parts.netloc}":
+            raise ConfigurationError(f"allowed origin {origin!r}: write it as 'https://example.org' or with a port")
+    return checked
+
+
+def _add_table(site: Site, table: object) -> None:
+    if not isinstance(table, DelegateTableDef):
+        raise ConfigurationError(f"delegates: give a pagews.DelegateTableDef, not {type(table).__name__}")
+    site.delegates.add(table)
+
+
+# --- routes, middleware, start and stop -------------------------------------------------------------------------------
+
+
+def _add_routes(app: web.Application, prefix: str) -> None:
+    router = app.router
+    for resource in router.resources():
+        if PurePosixPath(resource.canonical) == PurePosixPath(prefix, "socket"):
+            raise ConfigurationError(f"there is a route {resource.canonical!r} already: give another prefix=")
+    router.add_get(f"{prefix}/socket", default_controller, name=SOCKET_ROUTE, allow_head=False)
+    router.add_post(f"{prefix}/renew", renew)
+    router.add_get(f"{prefix}/static/{{name}}", script)
+
+
+def _middleware(site: Site, *, own_sessions: bool) -> Middleware:
+    with_session = aiohttp_session.session_middleware(site.identities.storage)
+
+    async def inner(request: web.Request, handler: Handler) -> web.StreamResponse:
+        await prepare(request, site)
+        response = await handler(request)
+        if opened_page(request) and not response.prepared:
+            response.headers.setdefault("Cache-Control", CACHE_CONTROL)
+        return response
+
+    @web.middleware
+    async def pagews_middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
+        if not own_sessions and aiohttp_session.STORAGE_KEY in request:
+            return await inner(request, handler)
+
+        async def run(request: web.Request) -> web.StreamResponse:
+            return await inner(request, handler)
+
+        return await with_session(request, run)
+
+    return pagews_middleware
+
+
+async def _run(app: web.Application) -> AsyncIterator[None]:
+    site = app[SITE]
+    _check_middlewares(app)
+    await site.publisher.start()
+    await site.node.start()
+    site.started = True
+    yield
+    site.started = False
+    await site.node.stop()
+    await site.publisher.stop()
+
+
+def _check_middlewares(app: web.Application) -> None:
+    """The session must be there before pagews asks for it: its middleware must come first."""
+    ours = False
+    for middleware in app.middlewares:
+        ours = ours or getattr(middleware, "__name__", "") == "pagews_middleware"
+        if ours and getattr(middleware, "__module__", "") == aiohttp_session.__name__:
+            raise ConfigurationError("call aiohttp_session.setup() before pagews.setup(): its middleware comes first")
+
+
+async def _send_away(app: web.Application) -> None:
+    """The server stops: ask every socket to come back, behind what was accepted for it."""
+    site = app[SITE]
+    site.node.draining = True
+    for socket in tuple(site.sockets):
+        socket.close(CloseCode.RESTART, f"the server restarts; retry={random.uniform(0, RETURN_WINDOW):.2f}")

@@ -1,0 +1,437 @@
+"""The broker: the log, and what must outlive a socket. `MemoryBroker` is the embedded one.
+
+The broker keeps for each page that attached, joined or sent one bounded record; it says who owns a page, what has been
+revoked, and when a page is gone.
+"""
+
+from __future__ import annotations
+
+import abc
+import heapq
+import itertools
+import secrets
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol
+
+from .limits import Limits
+from .log import Log, Replay
+from .page import Claim, Owner, contend, cursors
+from .targets import Address
+from .wire import Draft, Message, Push
+
+
+class Control(NamedTuple):
+    """An entry of the log that is for the nodes, not for browsers.
+
+    `kind`: `topics` (a page's record has changed) or `revoked` (a session or user has ended).
+    """
+
+    kind: str
+    seq: int
+
+    @property
+    def size(self) -> int:
+        return 32
+
+
+Filed = Push | Control
+
+
+class Answer(NamedTuple):
+    """A page's answer to a push with a receipt."""
+
+    receipt: int
+    page_id: str
+    document: str
+    channels: Collection[str]
+    ok: bool
+    value: object
+
+
+class Receiver(Protocol):
+    """What a node lets its broker call."""
+
+    def deliver(self, channel: str, message: Filed) -> None:
+        """A message has been filed, or a qos 0 push has come."""
+
+    def answered(self, answer: Answer) -> None:
+        """A page has answered a push of this node."""
+
+    def gone(self, page_id: str, session_id: str, user_id: str | None) -> None:
+        """A page that was once attached is gone; told once in the whole cluster."""
+
+
+class Position(NamedTuple):
+    """A cursor: everything up to `seq` of the log `epoch`."""
+
+    epoch: str
+    seq: int
+
+
+class Attach(NamedTuple):
+    """What a node asks for when a page says hello.
+
+    `topics`: those of its token. `since`: when its session or login began, in wall-clock seconds.
+    `limit`: bytes to read.
+    """
+
+    page_id: str
+    session_id: str
+    user_id: str | None
+    document: str
+    attempt: int
+    cursor: Position
+    topics: Collection[str]
+    since: float
+    limit: int
+
+
+class Attached(NamedTuple):
+    """What the broker says to a hello. `topics` and `replay` are empty unless `claim` is GRANTED and not `revoked`."""
+
+    claim: Claim
+    revoked: bool
+    topics: dict[str, int]
+    replay: Replay[Filed]
+
+
+class SendClaim(NamedTuple):
+    """What the broker says when a qos 2 send is about to run: run it, or here is what came out of it."""
+
+    granted: bool
+    result: Message | None = None
+
+
+class Broker(abc.ABC):
+    """The log and the bus between nodes."""
+
+    @abc.abstractmethod
+    async def start(self, receiver: Receiver) -> None:
+        """Begin; `position` is valid from then on."""
+
+    @abc.abstractmethod
+    async def stop(self) -> None:
+        """End."""
+
+    @abc.abstractmethod
+    def tick(self) -> None:
+        """Called once a second: time takes a number, age takes what is old."""
+
+    @property
+    @abc.abstractmethod
+    def position(self) -> Position:
+        """Up to where this node has been handed everything."""
+
+    @abc.abstractmethod
+    async def publish(self, channel: str, draft: Draft, *, ttl: float | None = None, key: str | None = None) -> int:
+        """File a push and hand it out; returns its number. With a `key` that was filed on the channel already, within
+        the retention, nothing is filed and its number is returned.
+
+        Raises:
+            BrokerUnavailable: it was not filed, or perhaps was (`unknown`).
+        """
+
+    @abc.abstractmethod
+    async def emit(self, channel: str, draft: Draft) -> None:
+        """Hand out a push without filing it (qos 0)."""
+
+    @abc.abstractmethod
+    async def subscribe(self, channels: Collection[str]) -> None:
+        """Returns when everything that is filed on the channels from now on will be delivered here (rule 11)."""
+
+    @abc.abstractmethod
+    def unsubscribe(self, channels: Collection[str]) -> None:
+        """No page of this node listens to the channels any more."""
+
+    @abc.abstractmethod
+    async def attach(self, hello: Attach) -> Attached:
+        """In one atomic step: claim the page, look up revocation, read its record and what came after its cursor."""
+
+    @abc.abstractmethod
+    async def detach(self, page_id: str, owner: Owner, *, left: bool) -> None:
+        """The owner's socket has ended (`left`: it said goodbye). A page with another owner by now is left alone."""
+
+    @abc.abstractmethod
+    async def read(self, epoch: str, cursors: Mapping[str, int], limit: int) -> Replay[Filed]:
+        """Read on from the cursors."""
+
+    @abc.abstractmethod
+    async def set_topics(
+        self, page_id: str, rendered: Collection[str], add: Collection[str], remove: Collection[str]
+    ) -> dict[str, int]:
+        """Change what a page listens to, with the number since when, and file a control entry for it (rule 21).
+
+        `rendered`: the topics of its token, in case the page has no record yet.
+        """
+
+    @abc.abstractmethod
+    async def topics(self, page_id: str) -> dict[str, int]:
+        """What a page listens to by its record: each topic with the number since when."""
+
+    @abc.abstractmethod
+    async def end(self, page_id: str) -> None:
+        """The page is gone now."""
+
+    @abc.abstractmethod
+    async def is_gone(self, page_id: str) -> bool:
+        """Whether the page is known to have ended."""
+
+    @abc.abstractmethod
+    async def revoke(self, channel: str) -> None:
+        """End a browser session or all sessions that a user has now, and file a control entry for it (rule 22)."""
+
+    @abc.abstractmethod
+    async def revoked(self, channel: str) -> float | None:
+        """When a session or user was revoked, in wall-clock seconds."""
+
+    @abc.abstractmethod
+    async def claim_send(self, page_id: str, document: str, send_id: int) -> SendClaim:
+        """A qos 2 send is about to run: at most one caller is ever granted a (document, id)."""
+
+    @abc.abstractmethod
+    async def complete_send(self, page_id: str, document: str, send_id: int, result: Message) -> None:
+        """Keep what came out of a claimed send."""
+
+    @abc.abstractmethod
+    async def answer(self, answer: Answer) -> None:
+        """File a page's answer for whoever asked."""
+
+    @abc.abstractmethod
+    def log_size(self) -> tuple[int, int, int, int]:
+        """Channels, entries and bytes that the log holds, and entries that its bounds have removed."""
+
+
+@dataclass(slots=True)
+class _Record:
+    """What is kept of a page from its first attach, join or send until it is gone."""
+
+    topics: dict[str, int]
+    session_id: str = ""
+    user_id: str | None = None
+    owner: Owner | None = None
+    attached: bool = False
+    due: float = 0.0
+    sends: OrderedDict[int, Message | None] = field(default_factory=OrderedDict)
+    sends_size: int = 0
+
+    def owned_by(self, document: str) -> bool:
+        return self.owner is not None and self.owner.document == document
+
+    def forget_oldest_send(self) -> None:
+        result = self.sends.popitem(last=False)[1]
+        if result is not None:
+            self.sends_size -= len(result.frame)
+
+
+class MemoryBroker(Broker):
+    """The embedded broker: one process, nothing kept on disk. It ends with its process, and so do revocations.
+
+    Arguments:
+        limits: retention and sizes.
+        revocations: seconds that a revocation is kept: longer than the longest token or session cookie.
+        clock: seconds that never go back. `wall`: seconds since the epoch.
+    """
+
+    def __init__(
+        self,
+        limits: Limits | None = None,
+        *,
+        revocations: float = 400 * 24 * 3600.0,
+        clock: Callable[[], float] = time.monotonic,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        self._limits = limits = limits or Limits()
+        self._revocations = revocations
+        self._clock = clock
+        self._wall = wall
+        self._log: Log[Filed] = Log(
+            secrets.token_hex(8),
+            retention=limits.retention,
+            channel_entries=limits.channel_entries,
+            channel_bytes=limits.channel_bytes,
+            total_bytes=limits.log_bytes,
+        )
+        self._receiver: Receiver
+        self._records: dict[str, _Record] = {}
+        self._due: list[tuple[float, int, str]] = []
+        self._order = itertools.count()
+        self._keys: OrderedDict[tuple[str, str], tuple[float, int]] = OrderedDict()
+        self._gone: OrderedDict[str, float] = OrderedDict()
+        self._revoked: OrderedDict[str, float] = OrderedDict()
+
+    async def start(self, receiver: Receiver) -> None:
+        self._receiver = receiver
+
+    async def stop(self) -> None:
+        self._records.clear()
+
+    def tick(self) -> None:
+        now = self._clock()
+        self._log.tick(now)
+        while self._due and self._due[0][0] <= now:
+            due, _, page_id = heapq.heappop(self._due)
+            record = self._records.get(page_id)
+            if record is not None and not record.attached and record.due == due:
+                self._remove(page_id, record)
+        while self._keys and next(iter(self._keys.values()))[0] < now - self._limits.retention:
+            self._keys.popitem(last=False)
+        _forget(self._gone, now - self._limits.retention)
+        _forget(self._revoked, self._wall() - self._revocations)
+
+    @property
+    def position(self) -> Position:
+        return Position(self._log.epoch, self._log.head)
+
+    # --- pushes -------------------------------------------------------------------------------------------------------
+
+    async def publish(self, channel: str, draft: Draft, *, ttl: float | None = None, key: str | None = None) -> int:
+        if key is None:
+            return self._file(channel, lambda seq: Push(seq, draft), ttl)
+        filed = self._keys.get((channel, key))
+        if filed is None:
+            seq = self._file(channel, lambda seq: Push(seq, draft), ttl)
+            filed = self._keys[channel, key] = (self._clock(), seq)
+        return filed[1]
+
+    async def emit(self, channel: str, draft: Draft) -> None:
+        self._receiver.deliver(channel, Push(0, draft))
+
+    def _file(self, channel: str, make: Callable[[int], Filed], ttl: float | None = None) -> int:
+        entry = self._log.append(channel, make, self._clock(), ttl)
+        if entry.message is not None:
+            self._receiver.deliver(channel, entry.message)
+        return entry.seq
+
+    async def subscribe(self, channels: Collection[str]) -> None:
+        """Everything is delivered here anyway: there is one node."""
+
+    def unsubscribe(self, channels: Collection[str]) -> None:
+        """Everything is delivered here anyway: there is one node."""
+
+    async def read(self, epoch: str, cursors: Mapping[str, int], limit: int) -> Replay[Filed]:
+        return self._log.read(epoch, cursors, self._clock(), limit)
+
+    def log_size(self) -> tuple[int, int, int, int]:
+        return len(self._log), self._log.count, self._log.size, self._log.trimmed
+
+    # --- pages --------------------------------------------------------------------------------------------------------
+
+    async def attach(self, hello: Attach) -> Attached:
+        record = self._records.get(hello.page_id)
+        claim = contend(record.owner if record else None, hello.document, hello.attempt)
+        revoked = self._is_revoked(hello)
+        if claim is not Claim.GRANTED or revoked:
+            return Attached(claim, revoked, {}, Replay(None, [], 0, False))
+        if record is None:
+            record = self._records[hello.page_id] = _Record(topics=dict.fromkeys(hello.topics, 0))
+            self._gone.pop(hello.page_id, None)
+        if record.owner is not None and record.owner.document != hello.document:
+            record.sends.clear()
+            record.sends_size = 0
+        record.session_id, record.user_id = hello.session_id, hello.user_id
+        record.owner = Owner(hello.document, hello.attempt)
+        record.attached = True
+        channels = cursors(hello.page_id, hello.session_id, hello.user_id, record.topics, hello.cursor.seq)
+        replay = self._log.read(hello.cursor.epoch, channels, self._clock(), hello.limit)
+        return Attached(claim, False, dict(record.topics), replay)
+
+    async def detach(self, page_id: str, owner: Owner, *, left: bool) -> None:
+        record = self._records.get(page_id)
+        if record is None or record.owner is None or record.owner[:2] != owner[:2]:
+            return
+        record.owner = owner._replace(left=left or record.owner.left)
+        record.attached = False
+        self._expect(page_id, record, self._limits.grace if record.owner.left else self._limits.retention)
+
+    async def set_topics(
+        self, page_id: str, rendered: Collection[str], add: Collection[str], remove: Collection[str]
+    ) -> dict[str, int]:
+        record = self._records.get(page_id)
+        if record is None:
+            record = self._records[page_id] = _Record(topics=dict.fromkeys(rendered, 0))
+            self._expect(page_id, record, self._limits.retention)
+        since = self._log.head
+        for topic in add:
+            record.topics.setdefault(topic, since)
+        for topic in remove:
+            record.topics.pop(topic, None)
+        self._file(Address.page(page_id).channel, lambda seq: Control("topics", seq))
+        return dict(record.topics)
+
+    async def topics(self, page_id: str) -> dict[str, int]:
+        record = self._records.get(page_id)
+        return dict(record.topics) if record else {}
+
+    async def end(self, page_id: str) -> None:
+        record = self._records.get(page_id)
+        if record is not None:
+            self._remove(page_id, record)
+
+    async def is_gone(self, page_id: str) -> bool:
+        return page_id in self._gone
+
+    def _expect(self, page_id: str, record: _Record, seconds: float) -> None:
+        record.due = self._clock() + seconds
+        heapq.heappush(self._due, (record.due, next(self._order), page_id))
+
+    def _remove(self, page_id: str, record: _Record) -> None:
+        del self._records[page_id]
+        if record.owner is not None:
+            self._gone[page_id] = self._clock()
+            self._receiver.gone(page_id, record.session_id, record.user_id)
+
+    def _is_revoked(self, hello: Attach) -> bool:
+        if Address.session(hello.session_id).channel in self._revoked:
+            return True
+        if hello.user_id is None:
+            return False
+        ended = self._revoked.get(Address.user(hello.user_id).channel)
+        return ended is not None and hello.since <= ended
+
+    # --- identity -----------------------------------------------------------------------------------------------------
+
+    async def revoke(self, channel: str) -> None:
+        self._revoked[channel] = self._wall()
+        self._revoked.move_to_end(channel)
+        self._file(channel, lambda seq: Control("revoked", seq))
+
+    async def revoked(self, channel: str) -> float | None:
+        return self._revoked.get(channel)
+
+    # --- sends and answers --------------------------------------------------------------------------------------------
+
+    async def claim_send(self, page_id: str, document: str, send_id: int) -> SendClaim:
+        record = self._records.get(page_id)
+        if record is None or not record.owned_by(document):
+            return SendClaim(False)
+        sends = record.sends
+        if send_id in sends:
+            return SendClaim(False, sends[send_id])
+        if sends and send_id < next(iter(sends)):
+            # Its result, if there was one, is not kept any more: it must not run again.
+            return SendClaim(False)
+        if len(sends) >= self._limits.results_kept:
+            record.forget_oldest_send()
+        sends[send_id] = None
+        return SendClaim(True)
+
+    async def complete_send(self, page_id: str, document: str, send_id: int, result: Message) -> None:
+        record = self._records.get(page_id)
+        if record is None or not record.owned_by(document) or send_id not in record.sends:
+            return
+        record.sends[send_id] = result
+        record.sends_size += len(result.frame)
+        while record.sends_size > self._limits.channel_bytes and len(record.sends) > 1:
+            record.forget_oldest_send()
+
+    async def answer(self, answer: Answer) -> None:
+        self._receiver.answered(answer)
+
+
+def _forget(since: OrderedDict[str, float], before: float) -> None:
+    """Drop the entries that were made before a time; they stand in the order of their times."""
+    while since and next(iter(since.values())) < before:
+        since.popitem(last=False)

@@ -1,0 +1,178 @@
+"""The controller: it accepts the upgrade, and runs the socket's receive loop."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+import aiohttp_session
+from aiohttp import WSCloseCode, WSMsgType, web
+from aiohttp.abc import AbstractStreamWriter
+
+from .errors import CloseCode, ConfigurationError
+from .handler import Context, WebSocketHandler
+from .identity import read_only
+from .origin import check_origin
+from .site import Site, get_site
+from .socket import Socket
+from .templating import render
+from .wire import Binary, Text
+
+#: Seconds that a browser has to answer a close frame.
+CLOSE_TIME: Final = 5.0
+#: Seconds after which a browser may try again when this process takes no sockets.
+RETRY_AFTER: Final = 2
+
+
+class WebSocketCarrier:
+    """Carries the bytes of one socket over an upgraded connection, past aiohttp's own writer: frames come framed."""
+
+    __slots__ = ("_closing", "_transport", "_writer", "_ws")
+
+    def __init__(self, ws: web.WebSocketResponse, writer: AbstractStreamWriter, transport: asyncio.Transport) -> None:
+        self._ws = ws
+        self._writer = writer
+        self._transport = transport
+        self._closing: asyncio.Task[None] | None = None
+
+    def write(self, data: bytes) -> None:
+        # A transport that is closing takes bytes without a word, and warns after a few: the flag is asked for here.
+        if not self._transport.is_closing():
+            self._transport.write(data)
+
+    def backlog(self) -> int:
+        return self._transport.get_write_buffer_size()
+
+    async def drain(self) -> None:
+        await self._writer.drain()
+
+    def close(self, code: int, reason: bytes) -> None:
+        if self._closing is None:
+            self._closing = asyncio.create_task(self._close(code, reason))
+
+    async def _close(self, code: int, reason: bytes) -> None:
+        try:
+            async with asyncio.timeout(CLOSE_TIME):
+                await self._ws.close(code=code, message=reason)
+        except (TimeoutError, ConnectionError):
+            self._transport.abort()
+
+    async def closed(self) -> None:
+        """Wait until a close that has begun is over."""
+        if self._closing is not None:
+            await asyncio.wait([self._closing])
+
+
+async def websocket_start(request: web.Request, handler: type[WebSocketHandler] | None = None) -> web.StreamResponse:
+    """Accept a WebSocket in a view, and run it to its end.
+
+    Arguments:
+        handler: the class of the socket's handler, made anew for it; None: the application's default.
+
+    Returns:
+        the response to return from the view. A request that is no upgrade gets 426 and a page that says so.
+
+    Raises:
+        web.HTTPForbidden: the Origin is foreign. web.HTTPBadRequest: the handler's subprotocol is not offered.
+        web.HTTPServiceUnavailable: the process is about to stop.
+    """
+    site = get_site(request)
+    check_origin(request, site)
+    if request.headers.get("Upgrade", "").strip().lower() != "websocket":
+        return _upgrade_required()
+    if site.node.draining:
+        site.counters.refused["draining"] += 1
+        raise web.HTTPServiceUnavailable(text="About to stop.\n", headers={"Retry-After": str(RETRY_AFTER)})
+    handler = handler or site.handler
+    _check_subprotocol(request, handler, site)
+    await site.identities.load(request)
+    session = read_only(await aiohttp_session.get_session(request))
+    ws = web.WebSocketResponse(
+        protocols=handler.protocols, max_msg_size=site.limits.message_up, compress=False, timeout=CLOSE_TIME
+    )
+    writer = await ws.prepare(request)
+    transport = request.transport
+    if transport is None or writer is None:
+        return ws
+    transport.set_write_buffer_limits(high=site.limits.high_water)
+    carrier = WebSocketCarrier(ws, writer, transport)
+    socket = Socket(handler(), Context(request, session), carrier, site.node.output, site.counters, site.limits)
+    await _run(site, ws, socket, carrier)
+    return ws
+
+
+def websocket(handler: type[WebSocketHandler]) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+    """An aiohttp route handler whose sockets get an instance each of `handler`:
+
+        app.router.add_get("/socket/custom", pagews.websocket(Echo))
+
+    Raises:
+        ConfigurationError: `handler` is not a subclass of `WebSocketHandler`.
+    """
+    check_handler("websocket()", handler, WebSocketHandler)
+
+    async def controller(request: web.Request) -> web.StreamResponse:
+        return await websocket_start(request, handler=handler)
+
+    return controller
+
+
+def check_handler(what: str, handler: object, base: type) -> None:
+    """Raises ConfigurationError unless `handler` is a subclass of `base`."""
+    if not (isinstance(handler, type) and issubclass(handler, base)):
+        raise ConfigurationError(f"{what}: give a subclass of pagews.{base.__name__}, not {handler!r}")
+
+
+async def default_controller(request: web.Request) -> web.StreamResponse:
+    """The page socket, with the application's default handler."""
+    return await websocket_start(request)
+
+
+async def _run(site: Site, ws: web.WebSocketResponse, socket: Socket, carrier: WebSocketCarrier) -> None:
+    site.sockets.add(socket)
+    site.counters.sockets += 1
+    try:
+        await socket.start()
+        await _receive(site, ws, socket)
+    finally:
+        site.sockets.discard(socket)
+        site.counters.sockets -= 1
+        await socket.finish(ws.close_code or CloseCode.ABNORMAL)
+        await carrier.closed()
+
+
+async def _receive(site: Site, ws: web.WebSocketResponse, socket: Socket) -> None:
+    while not socket.closed:
+        message = await ws.receive()
+        if message.type is WSMsgType.TEXT:
+            await socket.handle(Text(message.data))
+        elif message.type is WSMsgType.BINARY:
+            await socket.handle(Binary(message.data))
+        else:
+            if message.type is WSMsgType.ERROR and ws.close_code == WSCloseCode.MESSAGE_TOO_BIG:
+                site.counters.refused["message too big"] += 1
+            return
+
+
+def _check_subprotocol(request: web.Request, handler: type[WebSocketHandler], site: Site) -> None:
+    if not handler.protocols:
+        return
+    offered = {name.strip() for name in request.headers.get("Sec-WebSocket-Protocol", "").split(",")}
+    if offered.isdisjoint(handler.protocols):
+        site.counters.refused["subprotocol"] += 1
+        raise web.HTTPBadRequest(text=f"This socket speaks {' or '.join(handler.protocols)}.\n")
+
+
+def _upgrade_required() -> web.Response:
+    """RFC 9110 section 15.5.22."""
+    return web.Response(
+        status=426,
+        text=render("upgrade.html"),
+        content_type="text/html",
+        headers={
+            "Upgrade": "websocket",
+            "X-Robots-Tag": "noindex",
+            "Cache-Control": "no-store",
+        },
+    )

@@ -1,0 +1,158 @@
+"""Server-side delegates: the table, typed payloads, and what the browser is told when one fails."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+import typing
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any, Final, NamedTuple, TypeVar
+
+import msgspec
+
+from .counters import Counters
+from .errors import ConfigurationError, DelegateError
+from .targets import check_name
+
+logger = logging.getLogger("pagews")
+
+Delegate = Callable[[Any, Any], Awaitable[object]]
+D = TypeVar("D", bound=Delegate)
+
+#: Names that begin so belong to pagews.
+RESERVED: Final = "pagews."
+
+
+def check_delegate(name: object) -> str:
+    """Return `name` if an application may use it for a delegate.
+
+    Raises:
+        TypeError, ValueError: it is no string, not printable, too long, or begins with `pagews.`.
+    """
+    checked = check_name("a delegate", name)
+    if checked.startswith(RESERVED):
+        raise ValueError(f"delegate {checked!r}: names that begin with {RESERVED!r} belong to pagews")
+    return checked
+
+
+class DelegateTableDef:
+    """A table of server delegates, in the manner of aiohttp's `RouteTableDef`.
+
+    A delegate is `async def name(page, data)`. Annotate `data` with a msgspec Struct, a dataclass, a TypedDict or any
+    other type that msgspec converts to, and it is validated; a browser that sends something else gets the error
+    `invalid-data`, which says what and where. What the delegate returns resolves the browser's promise.
+    """
+
+    def __init__(self) -> None:
+        self._delegates: dict[str, Delegate] = {}
+
+    def on(self, name: str) -> Callable[[D], D]:
+        """Register a delegate under `name`: 1 to 200 printable characters, not beginning with `pagews.`.
+
+        Raises:
+            ConfigurationError: the name is taken or not allowed, or the function is not `async` with two parameters.
+        """
+        try:
+            check_delegate(name)
+        except (TypeError, ValueError) as error:
+            raise ConfigurationError(str(error)) from error
+
+        def register(function: D) -> D:
+            if name in self._delegates:
+                raise ConfigurationError(f"delegate {name!r} is registered twice: give one of them another name")
+            if not _is_delegate(function):
+                raise ConfigurationError(f"delegate {name!r}: write it as 'async def {function.__name__}(page, data)'")
+            self._delegates[name] = function
+            return function
+
+        return register
+
+    def __iter__(self) -> Iterator[tuple[str, Delegate]]:
+        return iter(self._delegates.items())
+
+    def __repr__(self) -> str:
+        return f"<DelegateTableDef {sorted(self._delegates)}>"
+
+
+def _is_delegate(function: object) -> bool:
+    return inspect.iscoroutinefunction(function) and len(inspect.signature(function).parameters) == 2
+
+
+class Outcome(NamedTuple):
+    """How a delegate ended: with a value, or with an error for the browser."""
+
+    value: object = None
+    code: str = ""
+    message: str = ""
+
+
+class _Row(NamedTuple):
+    function: Delegate
+    type: Any
+
+
+class Delegates:
+    """All delegates of an application.
+
+    Arguments:
+        timeout: seconds that one may run.
+    """
+
+    def __init__(self, counters: Counters, timeout: float) -> None:
+        self._rows: dict[str, _Row] = {}
+        self._counters = counters
+        self._timeout = timeout
+
+    def add(self, table: DelegateTableDef) -> None:
+        """Take in a table.
+
+        Raises:
+            ConfigurationError: a name is taken already, or an annotation cannot be resolved.
+        """
+        for name, function in table:
+            if name in self._rows:
+                raise ConfigurationError(f"delegate {name!r} is in two tables: give one of them another name")
+            self._rows[name] = _Row(function, _data_type(name, function))
+
+    async def run(self, name: str, page: object, data: object) -> Outcome:
+        """Run a delegate; whatever happens is an outcome."""
+        row = self._rows.get(name)
+        if row is None:
+            self._counters.refused["unknown delegate"] += 1
+            return Outcome(code="unknown-delegate", message=f"the server has no delegate {name!r}")
+        if row.type is not Any:
+            try:
+                data = msgspec.convert(data, row.type, str_keys=True)
+            except msgspec.ValidationError as error:
+                self._counters.refused["invalid data"] += 1
+                return Outcome(code="invalid-data", message=str(error))
+        try:
+            async with asyncio.timeout(self._timeout) as running:
+                return Outcome(await row.function(page, data))
+        except DelegateError as error:
+            return Outcome(code=error.code, message=error.message)
+        except Exception as error:
+            self._counters.failed["delegate"] += 1
+            if isinstance(error, TimeoutError) and running.expired():
+                logger.error("delegate %r ran longer than %g s and was stopped", name, self._timeout)
+                return Outcome(code="timeout", message="the server's delegate took too long")
+            logger.error("delegate %r failed", name, exc_info=error)
+            return Outcome(code="internal", message="the server's delegate failed")
+
+    def returned_nonsense(self, name: str, error: Exception) -> None:
+        """A delegate has returned what cannot be sent."""
+        self._counters.failed["delegate"] += 1
+        logger.error("delegate %r returned what cannot be sent: %s", name, error)
+
+
+def _data_type(name: str, function: Delegate) -> Any:
+    parameter = list(inspect.signature(function).parameters.values())[1]
+    if parameter.annotation is inspect.Parameter.empty:
+        return Any
+    try:
+        hint = typing.get_type_hints(function, include_extras=True)[parameter.name]
+        msgspec.json.Decoder(hint)
+    except (NameError, TypeError) as error:
+        raise ConfigurationError(f"delegate {name!r}: its annotation of {parameter.name!r}: {error}") from error
+    return hint

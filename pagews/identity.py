@@ -1,0 +1,173 @@
+"""Who is at the browser: the browser session's id and the user, kept in aiohttp-session's data."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final, NamedTuple, NoReturn
+
+import aiohttp_session
+import msgspec
+from aiohttp import web
+from aiohttp_session import AbstractStorage, Session, SessionData
+from cryptography.fernet import Fernet, InvalidToken, MultiFernet
+
+from .broker import Broker
+from .targets import Address, check_name
+from .tokens import new_id
+
+#: What pagews keeps in the session's data.
+SESSION_ID: Final = "pagews.session"
+USER_ID: Final = "pagews.user"
+SINCE: Final = "pagews.since"
+
+UserFunction = Callable[[web.Request], Awaitable[str | None]]
+
+
+class Identity(NamedTuple):
+    """The browser session (None: it has none yet), its user (None: not logged in), and since when (wall clock)."""
+
+    session_id: str | None
+    user_id: str | None
+    since: float
+
+
+_IDENTITY: web.RequestKey[Identity] = web.RequestKey("pagews identity", Identity)
+
+
+class CookieStorage(AbstractStorage):
+    """The session in an encrypted cookie: HttpOnly, SameSite=Lax, Secure on https, with several keys.
+
+    aiohttp-session's own takes one key, and answers 500 to a cookie whose bytes are no ASCII.
+    """
+
+    def __init__(self, keys: Sequence[bytes]) -> None:
+        super().__init__(cookie_name="PAGEWS", httponly=True, samesite="Lax")
+        self._keys = MultiFernet([Fernet(key) for key in keys])
+
+    async def load_session(self, request: web.Request) -> Session:
+        cookie = self.load_cookie(request)
+        if cookie is not None:
+            try:
+                data = msgspec.json.decode(self._keys.decrypt(cookie.encode("ascii")), type=SessionData)
+                return Session(None, data=data, new=False)
+            except (InvalidToken, ValueError, msgspec.DecodeError):
+                pass  # expired keys, tampered, or no cookie of ours: a fresh session
+        return Session(None, data=None, new=True)
+
+    async def save_session(self, request: web.Request, response: web.StreamResponse, session: Session) -> None:
+        self.cookie_params["secure"] = request.secure
+        text = "" if session.empty else json.dumps(self._get_session_data(session))
+        self.save_cookie(response, self._keys.encrypt(text.encode()).decode() if text else "")
+
+
+class ReadOnlySession(Session):
+    """The session as a socket sees it. An open socket cannot set a cookie, so what is written would be lost."""
+
+    def __setitem__(self, key: str, value: object) -> NoReturn:
+        _refuse_to_write()
+
+    def __delitem__(self, key: str) -> NoReturn:
+        _refuse_to_write()
+
+    def changed(self) -> NoReturn:
+        _refuse_to_write()
+
+    def invalidate(self) -> NoReturn:
+        _refuse_to_write()
+
+
+def read_only(session: Session) -> Session:
+    """The same session, for a socket.
+
+    Wherever the application gets it from, also by `aiohttp_session.get_session(context.request)`: so the session object
+    itself changes its class. One of a storage's own class is copied instead.
+    """
+    if type(session) is not Session:
+        data: SessionData = {"created": session.created, "session": dict(session)}
+        return ReadOnlySession(session.identity, data=data, new=session.new)
+    session.__class__ = ReadOnlySession
+    return session
+
+
+def _refuse_to_write() -> NoReturn:
+    raise RuntimeError("an open socket cannot set a cookie: write to the session in a view, where a response does")
+
+
+class Identities:
+    """Reads and rotates identities.
+
+    Arguments:
+        storage: the session storage to use for requests whose application has set up none.
+        user: who is logged in; None: what `pagews.login` put into the session.
+    """
+
+    def __init__(self, storage: AbstractStorage, user: UserFunction | None) -> None:
+        self.storage = storage
+        self._user = user
+        self.broker: Broker
+
+    async def load(self, request: web.Request) -> Identity:
+        """The identity of a request, read once. A revoked session or login is none."""
+        known = self.known(request)
+        if known is not None:
+            return known
+        session = await aiohttp_session.get_session(request)
+        session_id, since = session.get(SESSION_ID), session.get(SINCE)
+        if not isinstance(session_id, str) or not isinstance(since, int | float):
+            session_id, since = None, time.time()
+        elif await self.broker.revoked(Address.session(session_id).channel) is not None:
+            self._clear(session)
+            session_id, since = None, time.time()
+        user_id = await self._user_of(request, session)
+        if user_id is not None:
+            ended = await self.broker.revoked(Address.user(user_id).channel)
+            if ended is not None and since <= ended:
+                self._clear(session)
+                session_id, user_id, since = None, await self._user_of(request, session), time.time()
+        identity = Identity(session_id, user_id, since)
+        request[_IDENTITY] = identity
+        return identity
+
+    def known(self, request: web.Request) -> Identity | None:
+        """The identity of a request, if it has been read."""
+        identity: Identity | None = request.get(_IDENTITY)
+        return identity
+
+    def ensure_session(self, request: web.Request, identity: Identity) -> Identity:
+        """Give the browser a session id if it has none. The session must have been read."""
+        if identity.session_id is not None:
+            return identity
+        identity = identity._replace(session_id=new_id())
+        session: Session = request[aiohttp_session.SESSION_KEY]
+        session[SESSION_ID], session[SINCE] = identity.session_id, identity.since
+        request[_IDENTITY] = identity
+        return identity
+
+    async def login(self, request: web.Request, user_id: str) -> None:
+        session = await aiohttp_session.get_session(request)
+        session[USER_ID] = check_name("a user id", user_id)
+        await self.rotate(request)
+
+    async def logout(self, request: web.Request) -> None:
+        session = await aiohttp_session.get_session(request)
+        session.pop(USER_ID, None)
+        await self.rotate(request)
+
+    async def rotate(self, request: web.Request) -> None:
+        """A new session id; the pages of the old one are closed with 4503, and it is not accepted again."""
+        session = await aiohttp_session.get_session(request)
+        old = session.get(SESSION_ID)
+        session[SESSION_ID], session[SINCE] = new_id(), time.time()
+        request.pop(_IDENTITY, None)
+        if isinstance(old, str):
+            await self.broker.revoke(Address.session(old).channel)
+
+    async def _user_of(self, request: web.Request, session: Session) -> str | None:
+        user_id = session.get(USER_ID) if self._user is None else await self._user(request)
+        return None if user_id is None else check_name("a user id", user_id)
+
+    def _clear(self, session: Session) -> None:
+        for key in (SESSION_ID, SINCE, USER_ID):
+            session.pop(key, None)

@@ -1,0 +1,65 @@
+"""What a page asks of the server, done one after the other in a task of its own: never in the receive loop."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable
+
+from .wire import Message
+
+Job = Callable[[], Awaitable[Message | None]]
+
+
+class Inbox:
+    """The jobs of one document, by the ids that it gave them.
+
+    A job that is waiting or running is not taken again: the browser repeats it after a cut, and its answer goes to
+    whichever socket the document has by then.
+
+    Arguments:
+        answer: writes a message to the socket that the document has now, if any.
+        bound: how many jobs may wait.
+        idle: called when nothing is left to do.
+    """
+
+    __slots__ = ("_answer", "_bound", "_idle", "_jobs", "_task", "_waiting")
+
+    def __init__(self, answer: Callable[[Message], None], bound: int, idle: Callable[[], None]) -> None:
+        self._answer = answer
+        self._bound = bound
+        self._idle = idle
+        self._waiting: set[int] = set()
+        self._jobs: deque[tuple[int, Job]] = deque()
+        self._task: asyncio.Task[None] | None = None
+
+    def submit(self, job_id: int, job: Job) -> bool:
+        """Take a job; False when too many wait."""
+        if job_id in self._waiting:
+            return True
+        if len(self._jobs) >= self._bound:
+            return False
+        self._waiting.add(job_id)
+        self._jobs.append((job_id, job))
+        if self._task is None:
+            self._task = asyncio.create_task(self._run())
+        return True
+
+    async def _run(self) -> None:
+        try:
+            while self._jobs:
+                job_id, job = self._jobs.popleft()
+                message = await job()
+                self._waiting.discard(job_id)
+                if message is not None:
+                    self._answer(message)
+        finally:
+            self._task = None
+            self._idle()
+
+    async def stop(self) -> None:
+        """Cancel what runs and forget what waits."""
+        self._jobs.clear()
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task])

@@ -1,0 +1,63 @@
+"""Every bound and every time span, in one place."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+from .errors import ConfigurationError
+
+KIB = 1024
+MIB = 1024 * KIB
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """The bounds of one application. Sizes are bytes, times are seconds; all must be above zero.
+
+    `docs/reference.md` says of each what happens when it is reached, and which counter of
+    `publisher.statistics()` shows it.
+
+    Raises:
+        ConfigurationError: a value is not a positive number.
+    """
+
+    #: one message from the browser, in bytes; a larger one closes the socket with 1009
+    message_up: int = 64 * KIB
+    #: one push, in bytes of JSON; a larger one is `MessageTooLarge` at the call
+    message_down: int = 256 * KIB
+    #: how long the log keeps an entry, and a page may be away without being gone, in seconds
+    retention: float = 300.0
+    #: entries that one channel keeps
+    channel_entries: int = 1000
+    #: bytes that one channel keeps
+    channel_bytes: int = 1 * MIB
+    #: bytes that the log keeps in all
+    log_bytes: int = 256 * MIB
+    #: between two pings, in seconds; a page that is silent for one and a half of them is detached
+    heartbeat: float = 25.0
+    #: from the upgrade to the hello, in seconds
+    hello: float = 5.0
+    #: bytes unsent on a socket, or waiting for its callbacks, from where on it lags
+    high_water: int = 256 * KIB
+    #: seconds without progress after which a socket that lags is closed
+    stuck: float = 30.0
+    #: bytes that are read from the log at once for a page that catches up
+    replay_chunk: int = 128 * KIB
+    #: seconds that a page may be away after it said goodbye
+    grace: float = 30.0
+    #: life of a page token in seconds; it renews itself at half of it
+    token_life: float = 12 * 3600.0
+    #: how long a delegate, a callback or a signal receiver may run, in seconds
+    callback: float = 60.0
+    #: sends of one page that wait for their delegate; more are answered with `limit`
+    sends_waiting: int = 1000
+    #: results of qos 2 sends that are kept for one document
+    results_kept: int = 1000
+    #: topics that one page may listen to
+    topics: int = 100
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
+                raise ConfigurationError(f"Limits({field.name}={value!r}): give a number above zero")

@@ -1,0 +1,428 @@
+"""One process: its attached pages between the broker and their sockets.
+
+Attaching, resuming, catching up after a lag and joining a topic are one operation: read on from the cursor, then go
+live.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable
+from typing import Any, Final, NamedTuple, Protocol
+
+from . import wire
+from .broker import Answer, Attach, Broker, Filed, Position
+from .counters import Counters
+from .errors import BrokerUnavailable, CloseCode, ProtocolError
+from .heartbeat import Heartbeat
+from .hub import Hub
+from .inbox import Inbox, Job
+from .limits import Limits
+from .log import Replay
+from .page import Claim, Event, Owner, PageSession, State
+from .socket import Output, Socket
+from .wire import Message, Push, Text
+
+logger = logging.getLogger("pagews")
+
+#: Seconds between two turns of the heartbeat, and two ticks of the log.
+TURN: Final = 1.0
+#: Over how many seconds the pages of a process that stops are asked to come back, when nothing else is said.
+RETURN_WINDOW: Final = 3.0
+
+
+class Arrival(NamedTuple):
+    """Who says hello, from its token and its hello."""
+
+    page_id: str
+    session_id: str
+    user_id: str | None
+    topics: Collection[str]
+    since: float
+    document: str
+    attempt: int
+    cursor: Position
+
+
+class Welcome(NamedTuple):
+    """A granted hello: the page session, still holding, and what its first read found."""
+
+    page: PageSession
+    forked: bool
+    replay: Replay[Filed]
+
+
+class Observer(Protocol):
+    """What the node tells the application's side."""
+
+    def attached(self, page: PageSession) -> None:
+        """A page has a socket now."""
+
+    def detached(self, page: PageSession) -> None:
+        """A page has none any more."""
+
+    def gone(self, page_id: str, session_id: str, user_id: str | None) -> None:
+        """A page has ended."""
+
+    def answered(self, answer: Answer) -> None:
+        """A page has answered a push with a receipt."""
+
+
+class Node:
+    """The pages that are attached to this process.
+
+    Arguments:
+        new_page_id: makes the id of a forked page.
+    """
+
+    def __init__(
+        self, broker: Broker, observer: Observer, counters: Counters, limits: Limits, new_page_id: Callable[[], str]
+    ) -> None:
+        self.broker = broker
+        self.counters = counters
+        self.limits = limits
+        self.output = Output()
+        self.hub = Hub(counters)
+        self.pages: dict[str, PageSession] = {}
+        self.draining = False
+        self._observer = observer
+        self._new_page_id = new_page_id
+        self._turn = min(TURN, limits.heartbeat / 4)
+        self._heartbeat = Heartbeat(round(limits.heartbeat / self._turn))
+        self._inboxes: dict[tuple[str, str], Inbox] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._beating: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Begin to hear from the broker, and to ping."""
+        await self.broker.start(self)
+        self._beating = asyncio.create_task(self._beat())
+
+    async def stop(self) -> None:
+        """Send the pages away to come back, end what runs, and leave the broker."""
+        self.draining = True
+        for page in tuple(self.pages.values()):
+            self._end(page, CloseCode.RESTART, f"the server restarts; retry={random.uniform(0, RETURN_WINDOW):.2f}")
+        for inbox in tuple(self._inboxes.values()):
+            await inbox.stop()
+        tasks = [*self._tasks, *([self._beating] if self._beating else [])]
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+        await self.broker.stop()
+
+    # --- attach and detach --------------------------------------------------------------------------------------------
+
+    async def attach(self, arrival: Arrival, socket: Socket, *, forked: bool = False) -> Welcome:
+        """Rule 11: into the hub, holding; subscribe; one atomic step at the broker. The caller sends the welcome, and
+        then calls `go`.
+
+        Raises:
+            ProtocolError: superseded, or its identity has ended; with the close code.
+        """
+        page = PageSession(
+            arrival.page_id,
+            session_id=arrival.session_id,
+            user_id=arrival.user_id,
+            topics=dict.fromkeys(arrival.topics, 0),
+            document=arrival.document,
+            attempt=arrival.attempt,
+            epoch=arrival.cursor.epoch,
+            position=arrival.cursor.seq,
+            held_limit=self.limits.high_water,
+            socket=socket,
+        )
+        self.hub.listen(page, page.cursors())
+        try:
+            await self.broker.subscribe(page.cursors())
+            attached = await self.broker.attach(
+                Attach(
+                    arrival.page_id,
+                    arrival.session_id,
+                    arrival.user_id,
+                    arrival.document,
+                    arrival.attempt,
+                    arrival.cursor,
+                    arrival.topics,
+                    arrival.since,
+                    self.limits.replay_chunk,
+                )
+            )
+            if attached.revoked:
+                raise ProtocolError("the session has ended", CloseCode.IDENTITY)
+            if attached.claim is Claim.SUPERSEDED:
+                raise ProtocolError("a newer socket of this document is here", CloseCode.SUPERSEDED)
+            if attached.claim is Claim.FORKED:
+                self._leave_hub(page)
+                topics = {*arrival.topics, *await self.broker.topics(arrival.page_id)}
+                other = arrival._replace(page_id=self._new_page_id(), topics=topics)
+                return await self.attach(other, socket, forked=True)
+            replay = attached.replay
+            if await self._set_topics(page, attached.topics):
+                replay = await self.broker.read(page.epoch, page.cursors(), self.limits.replay_chunk)
+        except BaseException:
+            self._leave_hub(page)
+            raise
+        self._replace(page)
+        return Welcome(page, forked, replay)
+
+    def go(self, page: PageSession, replay: Replay[Filed]) -> None:
+        """The welcome has been written: replay, hand over what was held, and go live."""
+        if page.state is not State.HOLDING:
+            return
+        page.happened(Event.WELCOMED)
+        self._heartbeat.add(page)
+        page.socket.on_pressure = lambda: self._lag(page)
+        if replay.lost is not None:
+            self.counters.lost[replay.lost] += 1
+            page.epoch, page.position = self.broker.position.epoch, replay.upto
+        self._observer.attached(page)
+        if not self._write_replay(page, replay):
+            self._spawn(page, self._catch_up(page))
+
+    def welcome(
+        self, page: PageSession, replay: Replay[Filed], *, forked: bool = False, token: str | None = None
+    ) -> Text:
+        """What a page is told about its cursor."""
+        lost = replay.lost
+        return wire.welcome(
+            page=page.id,
+            epoch=page.epoch if lost is None else self.broker.position.epoch,
+            seq=page.position if lost is None else replay.upto,
+            resumed=lost is None,
+            lost=lost,
+            forked=forked,
+            heartbeat=self.limits.heartbeat,
+            token=token,
+            message_limit=self.limits.message_up,
+        )
+
+    async def detach(self, page: PageSession, *, left: bool) -> None:
+        """The socket of `page` has ended; `left`: its document said goodbye."""
+        if not page.attached:
+            return
+        self._remove(page, Event.BYE if left else Event.CUT)
+        await self.broker.detach(page.id, Owner(page.document, page.attempt), left=left)
+
+    async def end_page(self, page_id: str, code: int, reason: str) -> None:
+        """The page is over, wherever it is."""
+        page = self.pages.get(page_id)
+        if page is not None:
+            self._end(page, code, reason)
+        await self.broker.end(page_id)
+
+    def _replace(self, page: PageSession) -> None:
+        # Rule 15: the old socket leaves hub and heartbeat in one step, before the new one is welcomed.
+        previous = self.pages.get(page.id)
+        if previous is not None:
+            previous.socket.end(CloseCode.SUPERSEDED, "a newer socket of this page is here")
+            self._remove(previous, Event.CUT)
+        self.pages[page.id] = page
+
+    def _remove(self, page: PageSession, event: Event) -> None:
+        was_welcomed = page.state is not State.HOLDING
+        page.happened(event)
+        if page.task is not None and page.task is not asyncio.current_task():
+            page.task.cancel()
+        self._heartbeat.remove(page)
+        self._leave_hub(page)
+        if self.pages.get(page.id) is page:
+            del self.pages[page.id]
+        if was_welcomed:
+            self._observer.detached(page)
+
+    def _leave_hub(self, page: PageSession) -> None:
+        unused = self.hub.forget(page, page.cursors())
+        if unused:
+            self.broker.unsubscribe(unused)
+
+    def _end(self, page: PageSession, code: int, reason: str) -> None:
+        page.socket.end(code, reason)
+        if page.attached:
+            self._remove(page, Event.CUT)
+
+    # --- from the broker ----------------------------------------------------------------------------------------------
+
+    def deliver(self, channel: str, message: Filed) -> None:
+        """The broker has something on a channel."""
+        if isinstance(message, Push):
+            self.hub.deliver(channel, message)
+        elif message.kind == "revoked":
+            for page in self.hub.listeners(channel):
+                self._end(page, CloseCode.IDENTITY, "the session has ended")
+        else:
+            for page in self.hub.listeners(channel):
+                self._learn_topics(page)
+
+    def answered(self, answer: Answer) -> None:
+        self._observer.answered(answer)
+
+    def gone(self, page_id: str, session_id: str, user_id: str | None) -> None:
+        self._observer.gone(page_id, session_id, user_id)
+
+    # --- reading on ---------------------------------------------------------------------------------------------------
+
+    def _write_replay(self, page: PageSession, replay: Replay[Filed]) -> bool:
+        """Write what a read has found; True when the page is live then."""
+        for entry in replay.entries:
+            if isinstance(entry.message, Push) and page.replayed(entry.seq):
+                self.counters.replayed += 1
+                self.counters.delivered += 1
+                page.socket.send_info(entry.message)
+        page.position = max(page.position, replay.upto)
+        if page.state is not State.REPLAYING:
+            return True  # its socket ended, or is full: whoever sees to that reads on
+        if replay.more or page.overflowed or page.relearn:
+            return False
+        for push in page.release():
+            self.counters.delivered += 1
+            page.socket.send_info(push)
+        return True
+
+    async def _catch_up(self, page: PageSession) -> None:
+        while page.state is State.REPLAYING:
+            await page.socket.drained()
+            if page.relearn:
+                page.relearn = False
+                await self._set_topics(page, await self.broker.topics(page.id))
+            if page.overflowed:
+                page.clear_held()
+            replay = await self.broker.read(page.epoch, page.cursors(), self.limits.replay_chunk)
+            if not page.stands(State.REPLAYING):
+                return
+            if replay.lost is not None:
+                # Rule 7: what an earlier welcome said is taken back on the live socket.
+                self.counters.lost[replay.lost] += 1
+                page.socket.send(self.welcome(page, replay))
+                page.epoch, page.position = self.broker.position.epoch, replay.upto
+            if self._write_replay(page, replay):
+                return
+
+    def _lag(self, page: PageSession) -> None:
+        if page.state is not State.LIVE and page.state is not State.REPLAYING:
+            return
+        page.happened(Event.LAGGED)
+        page.clear_held()
+        self.counters.dropped["lagged"] += 1
+        self._spawn(page, self._recover(page))
+
+    async def _recover(self, page: PageSession) -> None:
+        try:
+            await page.socket.drained()
+        except TimeoutError:
+            self._end(page, CloseCode.TOO_SLOW, "the reader is too slow")
+            return
+        if page.state is State.LAGGING:
+            page.happened(Event.DRAINED)
+            await self._catch_up(page)
+
+    def _learn_topics(self, page: PageSession) -> None:
+        page.relearn = True
+        if page.state is State.LIVE:
+            page.happened(Event.REREAD)
+            self._spawn(page, self._catch_up(page))
+
+    async def _set_topics(self, page: PageSession, topics: dict[str, int]) -> bool:
+        """Let `page` listen to `topics`; True when some are new, and must be read."""
+        before = page.cursors()
+        page.topics = topics
+        after = page.cursors()
+        unused = self.hub.forget(page, before.keys() - after.keys())
+        if unused:
+            self.broker.unsubscribe(unused)
+        new = after.keys() - before.keys()
+        self.hub.listen(page, new)
+        if new:
+            await self.broker.subscribe(new)
+        return bool(new)
+
+    def _spawn(self, page: PageSession, work: Coroutine[Any, Any, None]) -> None:
+        if page.task is not None and page.task is not asyncio.current_task():
+            page.task.cancel()
+        page.task = self._background(self._guard(page, work))
+
+    async def _guard(self, page: PageSession, work: Coroutine[Any, Any, None]) -> None:
+        try:
+            await work
+        except (ConnectionError, TimeoutError):
+            page.socket.end(CloseCode.TOO_SLOW, "the reader is too slow")
+        except Exception:
+            logger.exception("reading on for a page failed")
+            self.counters.failed["catch up"] += 1
+            page.socket.end(CloseCode.INTERNAL, "reading on failed")
+
+    def _background(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    # --- from the page ------------------------------------------------------------------------------------------------
+
+    def heard(self, page: PageSession) -> None:
+        """The script of `page` has given a sign of life."""
+        self._heartbeat.heard(page)
+
+    def submit(self, page: PageSession, job_id: int, job: Callable[[], Awaitable[Message | None]]) -> bool:
+        """Run a job of a page, after those before it; False when too many wait."""
+        key = (page.id, page.document)
+        inbox = self._inboxes.get(key)
+        if inbox is None:
+            inbox = self._inboxes[key] = Inbox(
+                lambda message: self._answer(key, message),
+                self.limits.sends_waiting,
+                lambda: self._forget_inbox(key),
+            )
+        return inbox.submit(job_id, self._safe(job_id, job))
+
+    def _forget_inbox(self, key: tuple[str, str]) -> None:
+        self._inboxes.pop(key, None)
+
+    def _answer(self, key: tuple[str, str], message: Message) -> None:
+        page = self.pages.get(key[0])
+        if page is not None and page.document == key[1] and page.state is not State.HOLDING:
+            page.socket.send(message)
+
+    def _safe(self, job_id: int, job: Job) -> Job:
+        async def run() -> Message | None:
+            try:
+                return await job()
+            except BrokerUnavailable as error:
+                return wire.failed(job_id, "outcome-unknown" if error.unknown else "internal", "the server is cut off")
+            except Exception:
+                logger.exception("a job of a page failed")
+                self.counters.failed["inbox"] += 1
+                return wire.failed(job_id, "internal", "the server failed")
+
+        return run
+
+    # --- time ---------------------------------------------------------------------------------------------------------
+
+    async def _beat(self) -> None:
+        while True:
+            await asyncio.sleep(self._turn)
+            try:
+                self.broker.tick()
+                self._ping(*self._heartbeat.turn())
+            except Exception:
+                logger.exception("a turn of the heartbeat failed")
+                self.counters.failed["heartbeat"] += 1
+
+    def _ping(self, due: Iterable[PageSession], silent: Iterable[PageSession]) -> None:
+        for page in silent:
+            # One that lags gets its pings late; it is judged by whether it reads.
+            if page.state is not State.LAGGING:
+                self.counters.dropped["silent"] += 1
+                self._end(page, CloseCode.TOO_SLOW, "the page is silent")
+        seq = self.broker.position.seq
+        moving, still = wire.ping(seq), wire.ping(0)
+        for page in due:
+            # Rules 8 and 9: in the page's own outgoing order, and without a number while it reads on.
+            if page.state is State.LIVE:
+                page.position = max(page.position, seq)
+                page.socket.send(moving)
+            elif page.attached:
+                page.socket.send(still)

@@ -1,0 +1,50 @@
+"""Whether a request comes from a page of this site (the Origin header, RFC 6454 section 7)."""
+
+from __future__ import annotations
+
+import logging
+from urllib.parse import urlsplit
+
+from aiohttp import web
+
+from .site import Site
+
+logger = logging.getLogger("pagews")
+
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+
+
+def check_origin(request: web.Request, site: Site) -> None:
+    """Refuse a request of another site.
+
+    Browsers send Origin with every WebSocket upgrade and every POST; a client that sends none is no browser, and has no
+    victim's cookie to misuse. The scheme is not compared with the request's: behind a proxy that ends TLS it is http.
+
+    Raises:
+        web.HTTPForbidden: the origin is foreign.
+    """
+    origin = request.headers.get("Origin")
+    if origin is None:
+        return
+    if site.allowed_origins:
+        if origin in site.allowed_origins:
+            return
+    elif _same_host(origin, request.headers.get("Host", "")):
+        return
+    site.counters.refused["origin"] += 1
+    logger.warning("refused a request from origin %.100r to host %.100r", origin, request.headers.get("Host", ""))
+    raise web.HTTPForbidden(text="This address is for pages of this site.\n")
+
+
+def _same_host(origin: str, host: str) -> bool:
+    try:
+        theirs, ours = urlsplit(origin), urlsplit(f"//{host}")
+        default = _DEFAULT_PORTS.get(theirs.scheme)
+        return (
+            default is not None
+            and bool(theirs.hostname)
+            and theirs.hostname == ours.hostname
+            and (theirs.port or default) == (ours.port or default)
+        )
+    except ValueError:  # a port that is no number, a bracket too many
+        return False

@@ -1,0 +1,247 @@
+"""The page session: its states, its transitions, and what it lets through to its socket.
+
+`TRANSITIONS` is the one table; nothing else decides what may follow what. No clock, no socket and no loop in here: the
+caller says what happened, and does what it is told.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from typing import Any, Final, NamedTuple
+
+
+class State(enum.Enum):
+    """Where a page session stands."""
+
+    RENDERED = "rendered"  # a token exists, the server keeps nothing
+    HOLDING = "holding"  # a hello is being answered: in the hub, what comes is held
+    REPLAYING = "replaying"  # welcomed; reads the log up to the present, what comes is held
+    LIVE = "live"  # written to as messages come
+    LAGGING = "lagging"  # its socket is full: nothing is written, the log keeps it
+    DETACHED = "detached"  # no socket; the log keeps everything for the retention
+    LEFT = "left"  # said goodbye; may come back within the grace
+    GONE = "gone"
+
+
+class Event(enum.Enum):
+    """What can happen to a page session."""
+
+    HELLO = "hello"  # a verified hello
+    WELCOMED = "welcomed"  # its first read is there
+    CAUGHT_UP = "caught up"  # a read reached the present
+    REREAD = "reread"  # what came may be incomplete: read on from the cursor
+    LAGGED = "lagged"  # its socket is above the high-water mark
+    DRAINED = "drained"  # its socket is below it again
+    CUT = "cut"  # its socket ended
+    BYE = "bye"  # its document said goodbye
+    ENDED = "ended"  # the retention or the grace ran out, or it was closed for good
+
+
+TRANSITIONS: Final[dict[tuple[State, Event], State]] = {
+    (State.RENDERED, Event.HELLO): State.HOLDING,
+    (State.RENDERED, Event.ENDED): State.GONE,
+    (State.HOLDING, Event.HELLO): State.HOLDING,
+    (State.HOLDING, Event.WELCOMED): State.REPLAYING,
+    (State.HOLDING, Event.CUT): State.DETACHED,
+    (State.HOLDING, Event.BYE): State.LEFT,
+    (State.HOLDING, Event.ENDED): State.GONE,
+    (State.REPLAYING, Event.HELLO): State.HOLDING,
+    (State.REPLAYING, Event.CAUGHT_UP): State.LIVE,
+    (State.REPLAYING, Event.REREAD): State.REPLAYING,
+    (State.REPLAYING, Event.LAGGED): State.LAGGING,
+    (State.REPLAYING, Event.CUT): State.DETACHED,
+    (State.REPLAYING, Event.BYE): State.LEFT,
+    (State.REPLAYING, Event.ENDED): State.GONE,
+    (State.LIVE, Event.HELLO): State.HOLDING,
+    (State.LIVE, Event.REREAD): State.REPLAYING,
+    (State.LIVE, Event.LAGGED): State.LAGGING,
+    (State.LIVE, Event.CUT): State.DETACHED,
+    (State.LIVE, Event.BYE): State.LEFT,
+    (State.LIVE, Event.ENDED): State.GONE,
+    (State.LAGGING, Event.HELLO): State.HOLDING,
+    (State.LAGGING, Event.REREAD): State.LAGGING,
+    (State.LAGGING, Event.DRAINED): State.REPLAYING,
+    (State.LAGGING, Event.CUT): State.DETACHED,
+    (State.LAGGING, Event.BYE): State.LEFT,
+    (State.LAGGING, Event.ENDED): State.GONE,
+    (State.DETACHED, Event.HELLO): State.HOLDING,
+    (State.DETACHED, Event.BYE): State.LEFT,
+    (State.DETACHED, Event.ENDED): State.GONE,
+    (State.LEFT, Event.HELLO): State.HOLDING,
+    (State.LEFT, Event.BYE): State.LEFT,
+    (State.LEFT, Event.ENDED): State.GONE,
+}
+
+ATTACHED: Final = frozenset({State.HOLDING, State.REPLAYING, State.LIVE, State.LAGGING})
+"""The states in which a page has a socket."""
+
+
+class Owner(NamedTuple):
+    """Who a page belongs to: the newest attempt of a document. `left`: it said goodbye."""
+
+    document: str
+    attempt: int
+    left: bool = False
+
+
+class Claim(enum.Enum):
+    """What a hello may do with a page (rules 16 and 17)."""
+
+    GRANTED = "granted"  # nobody had it, the same document comes back, or another one after a goodbye
+    SUPERSEDED = "superseded"  # a newer attempt of the same document was here already
+    FORKED = "forked"  # another document has it: the newcomer becomes a page of its own
+
+
+def contend(owner: Owner | None, document: str, attempt: int) -> Claim:
+    """Who wins when `document` says hello to a page that belongs to `owner`."""
+    if owner is None or (owner.document != document and owner.left):
+        return Claim.GRANTED
+    if owner.document != document:
+        return Claim.FORKED
+    return Claim.GRANTED if attempt > owner.attempt else Claim.SUPERSEDED
+
+
+def cursors(page_id: str, session_id: str, user_id: str | None, topics: Mapping[str, int], seq: int) -> dict[str, int]:
+    """The channels of a page, each with the number to read on from: a topic from the later of the page's cursor and
+    since when it is listened to (rule 21).
+    """
+    channels = {f"page:{page_id}": seq, f"session:{session_id}": seq}
+    if user_id is not None:
+        channels[f"user:{user_id}"] = seq
+    for topic, since in topics.items():
+        channels[f"topic:{topic}"] = max(seq, since)
+    return channels
+
+
+class PageSession:
+    """One attached page: what it listens to, how far it has been written, what is held for it.
+
+    Arguments:
+        page_id, session_id, user_id: who it is; `user_id` is None while nobody is logged in.
+        topics: each topic with the number since when it is listened to.
+        document, attempt: the newest hello.
+        epoch, position: the cursor. Everything up to `position` has been handed to the socket.
+        held_limit: bytes that may be held while a read is under way; beyond that it reads again.
+        socket: where to it writes; opaque in here.
+    """
+
+    __slots__ = (
+        "_held",
+        "_held_limit",
+        "_held_size",
+        "attempt",
+        "document",
+        "epoch",
+        "heard",
+        "id",
+        "overflowed",
+        "position",
+        "relearn",
+        "session_id",
+        "slot",
+        "socket",
+        "state",
+        "task",
+        "topics",
+        "user_id",
+    )
+
+    def __init__(
+        self,
+        page_id: str,
+        *,
+        session_id: str,
+        user_id: str | None,
+        topics: dict[str, int],
+        document: str,
+        attempt: int,
+        epoch: str,
+        position: int,
+        held_limit: int,
+        socket: Any,
+    ) -> None:
+        self.id = page_id
+        self.session_id = session_id
+        self.user_id = user_id
+        self.topics = topics
+        self.document = document
+        self.attempt = attempt
+        self.epoch = epoch
+        self.position = position
+        self.socket = socket
+        #: when its script was last heard, and its place, in the heartbeat
+        self.heard = self.slot = 0
+        #: what reads on for it; one at a time
+        self.task: Any = None
+        #: more came while it was reading than may be held: it must read again
+        self.overflowed = False
+        #: its record has changed: its topics must be asked for again
+        self.relearn = False
+        self.state = State.RENDERED
+        self._held: list[tuple[int, Any]] = []
+        self._held_size = 0
+        self._held_limit = held_limit
+        self.happened(Event.HELLO)
+
+    def stands(self, state: State) -> bool:
+        """Whether it is in `state` now; for code that waits in between."""
+        return self.state is state
+
+    @property
+    def attached(self) -> bool:
+        """Whether it has a socket."""
+        return self.state in ATTACHED
+
+    def happened(self, event: Event) -> None:
+        """Move on by the table.
+
+        Raises:
+            KeyError: the event cannot happen in this state; the caller has a bug.
+        """
+        self.state = TRANSITIONS[self.state, event]
+
+    def cursors(self) -> dict[str, int]:
+        """The channels it listens to, each with the number from where it reads on."""
+        return cursors(self.id, self.session_id, self.user_id, self.topics, self.position)
+
+    def receive(self, seq: int, message: Any, size: int) -> bool:
+        """A message has come on one of its channels: whether to write it now. `seq` is 0 for qos 0."""
+        if self.state is State.LIVE:
+            if seq:
+                if seq <= self.position:
+                    return False
+                self.position = seq
+            return True
+        if seq and (self.state is State.HOLDING or self.state is State.REPLAYING):
+            self._hold(seq, message, size)
+        return False
+
+    def replayed(self, seq: int) -> bool:
+        """An entry of a read is about to be written: whether it is new."""
+        if seq <= self.position:
+            return False
+        self.position = seq
+        return True
+
+    def release(self) -> list[Any]:
+        """It goes live: what was held and is new, by number."""
+        self.happened(Event.CAUGHT_UP)
+        held = self.clear_held()
+        held.sort(key=lambda item: item[0])
+        return [message for seq, message in held if self.replayed(seq)]
+
+    def clear_held(self) -> list[tuple[int, Any]]:
+        """Let go of what is held, e.g. because the log will be read again; returns it."""
+        held, self._held, self._held_size, self.overflowed = self._held, [], 0, False
+        return held
+
+    def _hold(self, seq: int, message: Any, size: int) -> None:
+        if self.overflowed:
+            return
+        self._held_size += size
+        if self._held_size > self._held_limit:
+            self.clear_held()
+            self.overflowed = True
+        else:
+            self._held.append((seq, message))

@@ -1,0 +1,209 @@
+"""The default handler: it attaches its socket to the page session, and speaks the wire protocol."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any, ClassVar
+
+from . import wire
+from .broker import Answer, Position
+from .delegates import Outcome
+from .errors import CloseCode, EncodingError, ProtocolError
+from .handler import Context, Replies, WebSocketHandler
+from .node import Arrival
+from .page import PageSession
+from .publisher import Page
+from .site import Site, get_site
+from .targets import Address
+from .tokens import Token
+from .wire import SUBPROTOCOL, Ack, Binary, Bye, Hello, Join, Leave, Message, Pong, Push, Send, Text
+
+
+class PageHandler(WebSocketHandler):
+    """Attaches a socket to its page session, hands pushes to the browser, and its sends to the delegates.
+
+    An ordinary `WebSocketHandler`: derive from it, give the class to `setup(handler=...)` or `websocket_start`, and
+    call the inherited callbacks for what is not yours.
+    """
+
+    protocols: ClassVar[tuple[str, ...]] = (SUBPROTOCOL,)
+
+    __slots__ = ("_left", "_page", "_site", "_timer", "_token")
+
+    _site: Site
+    _page: PageSession | None
+    _token: Token
+
+    def websocket_init(self, context: Context) -> Replies | Awaitable[Replies]:
+        self._site = get_site(context.request)
+        self._page = None
+        self._left = False
+        self._timer: asyncio.TimerHandle | None = asyncio.get_running_loop().call_later(
+            self._site.limits.hello, context.socket.end, CloseCode.HELLO_TIMEOUT, "no hello in time"
+        )
+        return None
+
+    def websocket_handle(self, frame: Text | Binary, context: Context) -> Replies | Awaitable[Replies]:
+        message = wire.decode(frame)
+        page = self._page
+        if page is None:
+            if type(message) is not Hello:
+                raise ProtocolError("the first frame must be a hello")
+            return self._hello(message.fields, context)
+        self._site.node.heard(page)
+        return _RECEIVE[type(message)](self, message, page, context)
+
+    def websocket_info(self, message: Any, context: Context) -> Replies | Awaitable[Replies]:
+        return message.message if type(message) is Push else None
+
+    def websocket_terminate(self, reason: int, context: Context) -> Awaitable[None] | None:
+        self._cancel_timer()
+        if self._page is None:
+            return None
+        return self._site.node.detach(self._page, left=self._left)
+
+    # --- attach -------------------------------------------------------------------------------------------------------
+
+    async def _hello(self, fields: wire.HelloFields, context: Context) -> Replies:
+        site = self._site
+        token = site.tokens.read(fields.token)
+        identity = await site.identities.load(context.request)
+        if token is None or identity.session_id is None or token.session != identity.session_id:
+            # One answer for all of them: whoever guesses learns nothing.
+            site.counters.refused["token"] += 1
+            raise ProtocolError("the token is not good for this browser session", CloseCode.BAD_TOKEN)
+        if token.user != identity.user_id:
+            site.counters.refused["identity"] += 1
+            raise ProtocolError("the user has changed", CloseCode.IDENTITY)
+        cursor = Position(token.epoch, token.seq)
+        if fields.epoch is not None and fields.seq is not None:
+            cursor = Position(fields.epoch, fields.seq)
+        self._cancel_timer()
+        arrival = Arrival(
+            token.page,
+            token.session,
+            token.user,
+            token.topics,
+            token.since,
+            fields.document,
+            fields.attempt,
+            cursor,
+        )
+        page, forked, replay = await site.node.attach(arrival, context.socket)
+        self._page = page
+        self._token = token
+        context.page = Page(site.publisher, page.id, page.session_id, page.user_id, frozenset(page.topics))
+        fresh = None
+        if forked or site.tokens.is_old(token):
+            fresh = self._renew(page)
+        context.socket.write(site.node.welcome(page, replay, forked=forked, token=fresh))
+        site.node.go(page, replay)
+        return None
+
+    def _renew(self, page: PageSession) -> str:
+        text = self._site.tokens.renewed(self._token, page=page.id, topics=list(page.topics))
+        renewed = self._site.tokens.read(text)
+        if renewed is not None:
+            self._token = renewed
+        return text
+
+    def _cancel_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    # --- what an attached page sends ----------------------------------------------------------------------------------
+
+    def _again(self, message: Hello, page: PageSession, context: Context) -> Replies:
+        raise ProtocolError("a second hello")
+
+    def _pong(self, message: Pong, page: PageSession, context: Context) -> Replies:
+        if self._site.tokens.is_old(self._token):
+            return wire.token(self._renew(page))
+        return None
+
+    def _bye(self, message: Bye, page: PageSession, context: Context) -> Replies:
+        self._left = True
+        return wire.Close(CloseCode.NORMAL, "goodbye")
+
+    async def _ack(self, message: Ack, page: PageSession, context: Context) -> Replies:
+        answer = Answer(message.receipt, page.id, page.document, page.cursors().keys(), message.ok, message.value)
+        await self._site.node.broker.answer(answer)
+        return wire.acked(message.receipt)
+
+    def _send(self, message: Send, page: PageSession, context: Context) -> Replies:
+        return self._submit(page, message.id, lambda: self._run(message, page, context), answered=message.qos > 0)
+
+    def _join(self, message: Join, page: PageSession, context: Context) -> Replies:
+        return self._submit(page, message.id, lambda: self._subscribe(message, page, context))
+
+    def _leave(self, message: Leave, page: PageSession, context: Context) -> Replies:
+        return self._submit(page, message.id, lambda: self._unsubscribe(message, page, context))
+
+    def _submit(
+        self, page: PageSession, job_id: int, job: Callable[[], Awaitable[Message | None]], *, answered: bool = True
+    ) -> Replies:
+        if self._site.node.submit(page, job_id, job):
+            return None
+        self._site.counters.refused["sends waiting"] += 1
+        return wire.failed(job_id, "limit", "too many sends wait for the server") if answered else None
+
+    # --- jobs, in the page's own task ---------------------------------------------------------------------------------
+
+    async def _run(self, message: Send, page: PageSession, context: Context) -> Message | None:
+        broker = self._site.node.broker
+        if message.qos == 2:
+            claim = await broker.claim_send(page.id, page.document, message.id)
+            if not claim.granted:
+                return claim.result or wire.failed(message.id, "outcome-unknown", "it may have run")
+        outcome = await self._site.delegates.run(message.delegate, context.page, message.data)
+        result = self._result(message, outcome)
+        if message.qos == 2:
+            await broker.complete_send(page.id, page.document, message.id, result)
+        return result if message.qos else None
+
+    def _result(self, message: Send, outcome: Outcome) -> Message:
+        if outcome.code:
+            return wire.failed(message.id, outcome.code, outcome.message)
+        try:
+            return wire.result(message.id, outcome.value)
+        except EncodingError as error:
+            self._site.delegates.returned_nonsense(message.delegate, error)
+            return wire.failed(message.id, "internal", "the server's delegate failed")
+
+    async def _subscribe(self, message: Join, page: PageSession, context: Context) -> Message:
+        site = self._site
+        assert context.page is not None  # attached: websocket_handle has seen to it
+        try:
+            topic = Address.topic(message.topic).name
+        except ValueError as error:
+            return wire.failed(message.id, "invalid-data", str(error))
+        if site.authorize is None or not await site.authorize(context.page, topic):
+            site.counters.refused["join"] += 1
+            return wire.failed(message.id, "not-authorized", "the application does not let this page join that topic")
+        try:
+            await context.page.subscribe(topic)
+        except ValueError as error:
+            site.counters.refused["topics"] += 1
+            return wire.failed(message.id, "limit", str(error))
+        return wire.result(message.id, None)
+
+    async def _unsubscribe(self, message: Leave, page: PageSession, context: Context) -> Message:
+        assert context.page is not None  # attached: websocket_handle has seen to it
+        try:
+            await context.page.unsubscribe(message.topic)
+        except ValueError as error:
+            return wire.failed(message.id, "invalid-data", str(error))
+        return wire.result(message.id, None)
+
+
+_RECEIVE: dict[type, Callable[[PageHandler, Any, PageSession, Context], Replies | Awaitable[Replies]]] = {
+    Hello: PageHandler._again,
+    Pong: PageHandler._pong,
+    Bye: PageHandler._bye,
+    Ack: PageHandler._ack,
+    Send: PageHandler._send,
+    Join: PageHandler._join,
+    Leave: PageHandler._leave,
+}

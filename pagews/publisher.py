@@ -1,0 +1,433 @@
+"""The push API that application code holds: targets, pages, receipts and asking."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import weakref
+from collections.abc import AsyncIterator, Awaitable, Coroutine
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, overload
+
+from aiosignal import Signal
+
+from .broker import Answer
+from .counters import Counters, Statistics
+from .delegates import check_delegate
+from .errors import AskTimeout, CloseCode, PageGone, RemoteError, Return, returns
+from .limits import Limits
+from .node import Node
+from .page import PageSession
+from .targets import Address
+from .wire import MAX_INTEGER, Draft, encode_data
+
+if TYPE_CHECKING:
+    from aiohttp import web
+
+logger = logging.getLogger("pagews")
+
+Qos = Literal[0, 1, 2]
+
+
+class Ack(NamedTuple):
+    """One page's answer: `value` is what its delegate returned, or with `ok` False the error it threw, as a dict of
+    `code` and `message`.
+    """
+
+    page_id: str
+    ok: bool
+    value: Any
+
+
+class Receipt:
+    """The answers to a push of qos 2, as they come: one from each document that got it.
+
+    Let go of the receipt, and answers that come later are confirmed to their pages and forgotten.
+    """
+
+    def __init__(self, receipt_id: int, channel: str) -> None:
+        self.id = receipt_id
+        self.channel = channel
+        self._acks: list[Ack] = []
+        self._documents: set[str] = set()
+        self._more = asyncio.Event()
+        self._gone = False
+
+    async def wait(self, count: int = 1, timeout: float = 10.0) -> list[Ack]:
+        """Wait for `count` answers, at most `timeout` seconds; returns those that came in time, in order."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout):
+                while len(self._acks) < count and not self._gone:
+                    self._more.clear()
+                    await self._more.wait()
+        return self._acks[:count]
+
+    async def __aiter__(self) -> AsyncIterator[Ack]:
+        """Every answer, without end: leave the loop, or put a timeout around it."""
+        seen = 0
+        while True:
+            while seen < len(self._acks):
+                seen += 1
+                yield self._acks[seen - 1]
+            self._more.clear()
+            await self._more.wait()
+
+    @property
+    def gone(self) -> bool:
+        """Whether the only page that could answer has ended."""
+        return self._gone
+
+    def add(self, answer: Answer) -> bool:
+        """Take an answer; False when this document has answered already, or was never asked."""
+        if self.channel not in answer.channels or answer.document in self._documents:
+            return False
+        self._documents.add(answer.document)
+        self._acks.append(Ack(answer.page_id, answer.ok, answer.value))
+        self._more.set()
+        return True
+
+    def give_up(self) -> None:
+        """The page that was asked has ended."""
+        self._gone = True
+        self._more.set()
+
+
+class Target:
+    """What a push is addressed to: a page, a browser session, a user or a topic.
+
+    Attributes:
+        id: the page's, session's or user's id, or the topic's name.
+    """
+
+    __slots__ = ("_address", "_publisher")
+
+    def __init__(self, publisher: Publisher, address: Address) -> None:
+        self._publisher = publisher
+        self._address = address
+
+    @property
+    def id(self) -> str:
+        return self._address.name
+
+    @overload
+    async def push(
+        self,
+        delegate: str,
+        data: object = None,
+        *,
+        qos: Literal[0, 1] = 1,
+        ttl: float | None = None,
+        key: str | None = None,
+    ) -> None: ...
+    @overload
+    async def push(
+        self, delegate: str, data: object = None, *, qos: Literal[2], ttl: float | None = None, key: str | None = None
+    ) -> Receipt: ...
+    async def push(
+        self, delegate: str, data: object = None, *, qos: Qos = 1, ttl: float | None = None, key: str | None = None
+    ) -> Receipt | None:
+        """Push to the browser's `delegate`. When it returns, the message is accepted: qos 1 and 2 are in the log.
+
+        Arguments:
+            delegate: the name of the receiver in the browser, 1 to 200 printable characters.
+            data: any JSON value, or bytes. NaN becomes null, bytes inside a JSON value become base64.
+            qos: 0 at most once, 1 at least once and in order, 2 with an answer from each document: see the guarantees.
+            ttl: seconds after which it is not worth delivering any more, if sooner than the retention.
+            key: idempotency key: a push with the same key to the same target is filed once.
+
+        Returns:
+            a `Receipt` with qos 2, else None.
+
+        Raises:
+            EncodingError: `data` cannot be written as JSON. MessageTooLarge: it is larger than `limits.message_down`.
+            TypeError, ValueError: the delegate's name, `qos`, `ttl` or `key` is not as above.
+            BrokerUnavailable: the broker did not take it.
+        """
+        return await self._publisher.push(self._address, check_delegate(delegate), data, qos=qos, ttl=ttl, key=key)
+
+    async def pages(self) -> list[Page]:
+        """The pages that are attached now."""
+        return self._publisher.attached_pages(self._address)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Target) and self._address == other._address
+
+    def __hash__(self) -> int:
+        return hash(self._address)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self._address.kind}>"
+
+
+class IdentityTarget(Target):
+    """A browser session or a user: can be revoked."""
+
+    __slots__ = ()
+
+    async def revoke(self) -> None:
+        """End it: its open pages are closed with 4503, and what it has is not accepted any more.
+
+        For a session: the session id. For a user: every login of that user up to now.
+        """
+        await self._publisher.node.broker.revoke(self._address.channel)
+
+
+class PageTarget(Target):
+    """One page session: can be asked and closed."""
+
+    __slots__ = ()
+
+    async def ask(self, delegate: str, data: object = None, *, timeout: float = 10.0) -> Any:
+        """Push to the browser's `delegate` and wait for what it returns.
+
+        Arguments:
+            timeout: seconds to wait; the question is not delivered after that.
+
+        Raises:
+            AskTimeout: no answer in time. PageGone: the page is known to have ended.
+            RemoteError: the browser's delegate threw; with `code` and `message`.
+            and what `push` raises.
+        """
+        return await self._publisher.ask(self._address, check_delegate(delegate), data, timeout)
+
+    async def close(self, code: int = CloseCode.GOING_AWAY, reason: str = "") -> None:
+        """Close the page's socket with a close code. By the table of close codes the page comes back (1001, 1012,
+        4000-4499), or not: then it is gone.
+        """
+        await self._publisher.close_page(self.id, code, reason)
+
+
+class Page(PageTarget):
+    """A page session, as views, delegates and signals get it.
+
+    Attributes:
+        app: the application.
+        session: its browser session, a target. user: its user, a target, or None while nobody is logged in.
+    """
+
+    __slots__ = ("_rendered", "session", "user")
+
+    def __init__(
+        self, publisher: Publisher, page_id: str, session_id: str, user_id: str | None, topics: frozenset[str]
+    ) -> None:
+        super().__init__(publisher, Address("page", page_id))
+        self.session = publisher.session(session_id)
+        self.user = None if user_id is None else publisher.user(user_id)
+        self._rendered = topics
+
+    @property
+    def app(self) -> web.Application:
+        return self._publisher.app
+
+    @property
+    def attached(self) -> bool:
+        """Whether a browser has it open now, connected to this process."""
+        return self.id in self._publisher.node.pages
+
+    @property
+    def topics(self) -> frozenset[str]:
+        """The topics it listens to, or was rendered with while it is not attached."""
+        session = self._publisher.node.pages.get(self.id)
+        return self._rendered if session is None else frozenset(session.topics)
+
+    async def subscribe(self, topic: str) -> None:
+        """Listen to a topic from now on, wherever the page is attached.
+
+        Raises:
+            ValueError: the name is not 1 to 200 printable characters, or the page has `limits.topics` already.
+        """
+        Address.topic(topic)
+        topics = await self._publisher.node.broker.topics(self.id) or self._rendered
+        if topic not in topics and len(topics) >= self._publisher.limits.topics:
+            raise ValueError(f"the page listens to {len(topics)} topics already, which is limits.topics")
+        await self._publisher.node.broker.set_topics(self.id, self._rendered, [topic], [])
+
+    async def unsubscribe(self, topic: str) -> None:
+        """Do not listen to a topic any more."""
+        await self._publisher.node.broker.set_topics(self.id, self._rendered, [], [Address.topic(topic).name])
+
+
+class Publisher:
+    """The push API. Get it with `pagews.get_publisher(request_or_app)`.
+
+    Attributes:
+        on_attach, on_detach, on_gone: signals in the manner of aiohttp's: append an `async` function that takes the
+            `Page`. Attach and detach say where a page is now; gone comes once, for pages that were once attached.
+            Receivers are called one after the other, in the order of the events.
+    """
+
+    def __init__(self, app: web.Application, limits: Limits, counters: Counters) -> None:
+        self.app = app
+        self.limits = limits
+        self.counters = counters
+        self.node: Node
+        self.on_attach: Signal[Page] = Signal(self)
+        self.on_detach: Signal[Page] = Signal(self)
+        self.on_gone: Signal[Page] = Signal(self)
+        self._receipts: weakref.WeakValueDictionary[int, Receipt] = weakref.WeakValueDictionary()
+        self._events: asyncio.Queue[tuple[Signal[Page], Page]] = asyncio.Queue()
+        self._telling: asyncio.Task[None] | None = None
+
+    # --- targets ------------------------------------------------------------------------------------------------------
+
+    def page(self, page_id: str) -> PageTarget:
+        """One page, by its id."""
+        return PageTarget(self, Address.page(page_id))
+
+    def session(self, session_id: str) -> IdentityTarget:
+        """All pages of a browser session."""
+        return IdentityTarget(self, Address.session(session_id))
+
+    def user(self, user_id: str) -> IdentityTarget:
+        """All pages of a user."""
+        return IdentityTarget(self, Address.user(user_id))
+
+    def topic(self, name: str) -> Target:
+        """All pages that listen to a topic."""
+        return Target(self, Address.topic(name))
+
+    def statistics(self) -> Statistics:
+        """What this process has and has done."""
+        channels, entries, size, trimmed = self.node.broker.log_size()
+        counters = self.counters
+        return Statistics(
+            attached=len(self.node.pages),
+            sockets=counters.sockets,
+            channels=channels,
+            entries=entries,
+            bytes=size,
+            trimmed=trimmed,
+            pushed=counters.pushed,
+            delivered=counters.delivered,
+            replayed=counters.replayed,
+            lost=dict(counters.lost),
+            sent=counters.sent,
+            refused=dict(counters.refused),
+            dropped=dict(counters.dropped),
+            failed=dict(counters.failed),
+            closed=dict(counters.closed),
+        )
+
+    # --- what targets do ----------------------------------------------------------------------------------------------
+
+    async def push(
+        self, address: Address, delegate: str, data: object, *, qos: Qos, ttl: float | None, key: str | None
+    ) -> Receipt | None:
+        """Encode once, and give it to the broker. Applications call `push` of a target."""
+        if qos not in (0, 1, 2):
+            raise ValueError(f"qos {qos!r}: give 0, 1 or 2")
+        if ttl is not None and not ttl > 0:
+            raise ValueError(f"ttl {ttl!r}: give seconds above zero")
+        if qos == 0 and key is not None:
+            raise ValueError("a push of qos 0 is not filed: it takes no key")
+        receipt = self._new_receipt(address.channel) if qos == 2 else None
+        draft = self._draft(address, delegate, data, receipt)
+        if qos == 0:
+            await self.node.broker.emit(address.channel, draft)
+        else:
+            await self.node.broker.publish(address.channel, draft, ttl=ttl, key=key)
+        self.counters.pushed += 1
+        return receipt
+
+    async def ask(self, address: Address, delegate: str, data: object, timeout: float) -> Any:
+        """Push with a receipt, and wait for the one answer. Applications call `ask` of a page."""
+        receipt = self._new_receipt(address.channel)
+        draft = self._draft(address, delegate, data, receipt)
+        if await self.node.broker.is_gone(address.name):
+            raise PageGone(f"the page that {delegate!r} was asked of has ended")
+        await self.node.broker.publish(address.channel, draft, ttl=timeout)
+        self.counters.pushed += 1
+        acks = await receipt.wait(1, timeout)
+        if acks:
+            if acks[0].ok:
+                return acks[0].value
+            raise _remote_error(acks[0].value)
+        if receipt.gone:
+            raise PageGone(f"the page that {delegate!r} was asked of has ended")
+        raise AskTimeout(f"{delegate!r} was not answered in {timeout:g} s")
+
+    async def close_page(self, page_id: str, code: int, reason: str) -> None:
+        """Close a page's socket; by the table of close codes it is gone then. Applications call `close` of a page."""
+        if returns(code) is Return.AWAY:
+            await self.node.end_page(page_id, code, reason)
+            return
+        page = self.node.pages.get(page_id)
+        if page is not None:
+            page.socket.close(code, reason)
+
+    def attached_pages(self, address: Address) -> list[Page]:
+        """The pages of a target that are attached now. Applications call `pages` of a target."""
+        return [self._facade(page) for page in self.node.hub.listeners(address.channel) if page.id in self.node.pages]
+
+    def _draft(self, address: Address, delegate: str, data: object, receipt: Receipt | None) -> Draft:
+        raw = encode_data(data, self.limits.message_down)
+        binary = isinstance(data, bytes | bytearray | memoryview)
+        return Draft(address.to, delegate, raw, binary, receipt.id if receipt else 0)
+
+    def _new_receipt(self, channel: str) -> Receipt:
+        receipt = Receipt(1 + secrets.randbelow(MAX_INTEGER), channel)
+        self._receipts[receipt.id] = receipt
+        return receipt
+
+    def _facade(self, page: PageSession) -> Page:
+        return Page(self, page.id, page.session_id, page.user_id, frozenset(page.topics))
+
+    # --- what the node tells ------------------------------------------------------------------------------------------
+
+    def attached(self, page: PageSession) -> None:
+        self._tell(self.on_attach, self._facade(page))
+
+    def detached(self, page: PageSession) -> None:
+        self._tell(self.on_detach, self._facade(page))
+
+    def gone(self, page_id: str, session_id: str, user_id: str | None) -> None:
+        channel = Address("page", page_id).channel
+        for receipt in tuple(self._receipts.values()):
+            if receipt.channel == channel:
+                receipt.give_up()
+        self._tell(self.on_gone, Page(self, page_id, session_id, user_id, frozenset()))
+
+    def answered(self, answer: Answer) -> None:
+        receipt = self._receipts.get(answer.receipt)
+        if receipt is None or not receipt.add(answer):
+            self.counters.refused["answer nobody waits for"] += 1
+
+    # --- signals ------------------------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Freeze the signals and begin to send them."""
+        for signal in (self.on_attach, self.on_detach, self.on_gone):
+            signal.freeze()
+        self._telling = asyncio.create_task(self._send_signals())
+
+    async def stop(self) -> None:
+        """Send what is left, then end."""
+        if self._telling is not None:
+            await self._within_limit(self._events.join())
+            self._telling.cancel()
+            await asyncio.wait([self._telling])
+
+    def _tell(self, signal: Signal[Page], page: Page) -> None:
+        if signal:
+            self._events.put_nowait((signal, page))
+
+    async def _send_signals(self) -> None:
+        while True:
+            signal, page = await self._events.get()
+            await self._within_limit(signal.send(page))
+            self._events.task_done()
+
+    async def _within_limit(self, work: Coroutine[Any, Any, object] | Awaitable[object]) -> None:
+        try:
+            async with asyncio.timeout(self.limits.callback):
+                await work
+        except Exception:
+            self.counters.failed["signal"] += 1
+            logger.exception("a receiver of a signal failed")
+
+
+def _remote_error(value: Any) -> RemoteError:
+    if isinstance(value, dict) and isinstance(value.get("code"), str):
+        return RemoteError(value["code"][:200], str(value.get("message", ""))[:1000])
+    return RemoteError("error", "the browser's delegate failed")

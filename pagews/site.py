@@ -1,0 +1,95 @@
+"""What `setup()` has put together for one application."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Final
+
+from aiohttp import web
+
+from .counters import Counters
+from .delegates import Delegates
+from .errors import ConfigurationError
+from .identity import Identities
+from .limits import Limits
+from .node import Node
+from .publisher import Page, Publisher
+from .socket import Socket
+from .tokens import Tokens
+
+Authorize = Callable[[Page, str], Awaitable[bool]]
+
+
+@dataclass(eq=False, slots=True)
+class Site:
+    """The parts of one application that floor 2 works with.
+
+    `prefix`: where the routes are, as the router has them. `public_prefix`: what the browser sees, if it differs.
+    """
+
+    app: web.Application
+    limits: Limits
+    counters: Counters
+    tokens: Tokens
+    identities: Identities
+    delegates: Delegates
+    publisher: Publisher
+    node: Node
+    handler: type
+    authorize: Authorize | None
+    allowed_origins: frozenset[str]
+    public_prefix: str | None
+    sockets: set[Socket] = field(default_factory=set)
+    started: bool = False
+
+    def base(self) -> str:
+        """The address under which the browser finds everything."""
+        if self.public_prefix is not None:
+            return self.public_prefix
+        return str(self.app.router[SOCKET_ROUTE].url_for()).removesuffix("/socket")
+
+
+SITE: Final[web.AppKey[Site]] = web.AppKey("pagews", Site)
+SOCKET_ROUTE: Final = "pagews.socket"
+
+
+def get_site(place: web.Request | web.Application) -> Site:
+    """The site of a request or an application, also from inside a sub-app.
+
+    Raises:
+        ConfigurationError: `pagews.setup()` has not been called for it.
+    """
+    site = place.get(SITE) if isinstance(place, web.Application) else place.config_dict.get(SITE)
+    if site is None:
+        raise ConfigurationError("pagews is not set up for this application: call pagews.setup(app, ...) first")
+    return site
+
+
+def get_publisher(place: web.Request | web.Application) -> Publisher:
+    """The push API of an application, once it has started.
+
+    Raises:
+        ConfigurationError: `pagews.setup()` has not been called for it, or it has not started yet.
+    """
+    site = get_site(place)
+    if not site.started:
+        raise ConfigurationError("the application has not started: push from views, delegates, tasks or cleanup_ctx")
+    return site.publisher
+
+
+async def login(request: web.Request, user_id: str) -> None:
+    """Set the user of the browser session, and rotate the session: its open pages are closed with 4503, and come back
+    as pages of the user. Call it in a view, before the response is prepared.
+    """
+    await get_site(request).identities.login(request, user_id)
+
+
+async def logout(request: web.Request) -> None:
+    """Clear the user of the browser session, and rotate the session. See `login`."""
+    await get_site(request).identities.logout(request)
+
+
+async def rotate_session(request: web.Request) -> None:
+    """Rotate the browser session: for applications that keep the user themselves, at every login and logout."""
+    await get_site(request).identities.rotate(request)

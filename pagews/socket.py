@@ -1,0 +1,403 @@
+"""One live socket: its mailbox, which keeps callbacks apart and in order, and its output.
+
+What carries the bytes is the `Carrier`; everything above them is here, and the same for every transport.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, NamedTuple, Protocol
+
+from .counters import Counters
+from .errors import CloseCode, ProtocolError
+from .handler import Context, Replies, WebSocketHandler
+from .limits import Limits
+from .wire import Binary, Close, Text, clip_reason
+
+logger = logging.getLogger("pagews")
+
+#: What an info that does not know its size counts for in the mailbox, in bytes.
+INFO_SIZE: Final = 256
+#: A mailbox, or what is unsent, may reach this many times the high-water mark before its socket is given up.
+OVERFLOW: Final = 4
+
+
+class Carrier(Protocol):
+    """What carries the bytes of one socket, and nothing else."""
+
+    def write(self, data: bytes) -> None:
+        """Take whole frames; never waits."""
+
+    def backlog(self) -> int:
+        """Bytes taken but not yet handed to the network."""
+
+    async def drain(self) -> None:
+        """Wait until the backlog is low. Raises ConnectionError when the connection is lost."""
+
+    def close(self, code: int, reason: bytes) -> None:
+        """Begin to close, with a close code, behind what was written."""
+
+
+class Output:
+    """Collects what the sockets of one process have to write: one write per socket and loop turn."""
+
+    __slots__ = ("_dirty",)
+
+    def __init__(self) -> None:
+        self._dirty: list[Socket] = []
+
+    def add(self, socket: Socket) -> None:
+        """`socket` has something to write at the end of this turn."""
+        if not self._dirty:
+            asyncio.get_running_loop().call_soon(self._flush)
+        self._dirty.append(socket)
+
+    def _flush(self) -> None:
+        dirty, self._dirty = self._dirty, []
+        for socket in dirty:
+            socket.flush()
+
+
+class _Kind:
+    DATA, INFO, FRAME, CLOSE = range(4)
+
+
+class _Item(NamedTuple):
+    kind: int
+    payload: Any
+    size: int
+    done: asyncio.Future[None] | None
+
+
+class Socket:
+    """One live connection, as a handler sees it.
+
+    `send_data`, `send_info` and `close` may be called from any callback or task of the loop; all go through the one
+    mailbox, in the order called, behind the frames that the running callback returns.
+    """
+
+    __slots__ = (
+        "_carrier",
+        "_context",
+        "_counters",
+        "_handler",
+        "_idle",
+        "_info",
+        "_limits",
+        "_out",
+        "_output",
+        "_queue",
+        "_queued",
+        "_running",
+        "_task",
+        "_unsent",
+        "close_code",
+        "on_pressure",
+    )
+
+    def __init__(
+        self,
+        handler: WebSocketHandler,
+        context: Context,
+        carrier: Carrier,
+        output: Output,
+        counters: Counters,
+        limits: Limits,
+    ) -> None:
+        self._handler = handler
+        self._info = handler.websocket_info
+        self._context = context
+        self._carrier = carrier
+        self._output = output
+        self._counters = counters
+        self._limits = limits
+        self._out: list[bytes] = []
+        self._unsent = 0
+        self._queue: deque[_Item] | None = None
+        self._queued = 0
+        self._running = False
+        self._task: asyncio.Task[None] | None = None
+        self._idle: asyncio.Future[None] | None = None
+        #: The code it was closed with, None while it is open.
+        self.close_code: int | None = None
+        #: Called when more waits than the high-water mark.
+        self.on_pressure: Callable[[], None] = self._relieve
+        context.socket = self
+
+    # --- for handlers and applications --------------------------------------------------------------------------------
+
+    @property
+    def closed(self) -> bool:
+        """Whether it has ended, or is about to."""
+        return self.close_code is not None
+
+    def send_data(self, data: str | bytes) -> None:
+        """Send text or bytes to the browser."""
+        self.send(Text(data) if isinstance(data, str) else Binary(data))
+
+    def send(self, message: Text | Binary) -> None:
+        """Send a message that is framed already, e.g. one that goes to many sockets."""
+        if self._running:
+            self._enqueue(_Kind.DATA, message, len(message.frame))
+        elif self.close_code is None:
+            self.write(message)
+
+    def send_info(self, message: object) -> None:
+        """Give something to the handler's `websocket_info`."""
+        if self._running:
+            self._enqueue(_Kind.INFO, message, getattr(message, "size", INFO_SIZE))
+            return
+        if self.close_code is not None:
+            return
+        # The path of a push: the mailbox is empty, so the callback runs here and now.
+        self._running = True
+        try:
+            replies = self._info(message, self._context)
+        except Exception as error:
+            self._failed("websocket_info", error)
+        else:
+            if type(replies) is Text:
+                self.write(replies)
+            elif replies is not None:
+                if inspect.isawaitable(replies):
+                    self._wait_for("websocket_info", replies, None)
+                    return
+                self._reply(replies)
+        self._next()
+
+    def close(self, code: int = 1000, reason: str = "") -> None:
+        """Close the socket, behind what was sent before.
+
+        Arguments:
+            code: 1000, or 3000 to 4999; the table of close codes says whether the browser comes back.
+            reason: at most 123 bytes of UTF-8; more is cut off.
+        """
+        if self._running:
+            self._enqueue(_Kind.CLOSE, Close(code, reason), 0)
+        else:
+            self.end(code, reason)
+
+    # --- for the controller and the node ------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Call `websocket_init`."""
+        self._running = True
+        await self._call("websocket_init", lambda: self._handler.websocket_init(self._context))
+
+    async def handle(self, frame: Text | Binary) -> None:
+        """Give a message from the browser to the handler; returns when it has been handled."""
+        self._counters.sent += 1
+        if self._running:
+            done = asyncio.get_running_loop().create_future()
+            self._enqueue(_Kind.FRAME, frame, INFO_SIZE, done)
+            await done
+        elif self.close_code is None:
+            self._running = True
+            await self._call("websocket_handle", lambda: self._handler.websocket_handle(frame, self._context))
+
+    async def finish(self, code: int) -> None:
+        """The connection is over: let a running callback end, then call `websocket_terminate`."""
+        if self.close_code is None:
+            self.close_code = code
+        self._release_queue()
+        if self._task is not None:
+            await asyncio.wait([self._task])
+        try:
+            async with asyncio.timeout(self._limits.callback):
+                ended = self._handler.websocket_terminate(self.close_code, self._context)
+                if ended is not None:
+                    await ended
+        except Exception as error:
+            self._count_failure("websocket_terminate", error)
+
+    def write(self, message: Text | Binary) -> None:
+        """Put a message into the output; it goes out at the end of this loop turn."""
+        out = self._out
+        if not out:
+            self._output.add(self)
+        frame = message.frame
+        out.append(frame)
+        self._unsent += len(frame)
+        if self._unsent > self._limits.high_water:
+            self.on_pressure()
+
+    def flush(self) -> None:
+        """Hand the output to the carrier, in one piece."""
+        out = self._out
+        if not out:
+            return
+        self._carrier.write(out[0] if len(out) == 1 else b"".join(out))
+        out.clear()
+        self._unsent = 0
+        backlog = self._carrier.backlog()
+        if backlog > self._limits.high_water:
+            if backlog > OVERFLOW * self._limits.high_water:
+                self.end(CloseCode.TOO_SLOW, "the reader is too slow")
+            else:
+                self.on_pressure()
+
+    def end(self, code: int, reason: str) -> None:
+        """Close at once: what waits in the mailbox is dropped, what is in the output goes out first."""
+        if self.close_code is not None:
+            return
+        self.close_code = code
+        self._counters.closed[code] += 1
+        self.flush()
+        self._carrier.close(code, clip_reason(reason))
+        self._release_queue()
+
+    async def drained(self) -> None:
+        """Wait until the mailbox is empty and the carrier below its mark.
+
+        Raises:
+            TimeoutError: nothing moved for `limits.stuck` seconds.
+            ConnectionError: the connection is lost.
+        """
+        while self.close_code is None:
+            if self._running:
+                if self._idle is None:
+                    self._idle = asyncio.get_running_loop().create_future()
+                await asyncio.shield(self._idle)
+                continue
+            self.flush()
+            before = self._carrier.backlog()
+            try:
+                async with asyncio.timeout(self._limits.stuck):
+                    await self._carrier.drain()
+                return
+            except TimeoutError:
+                if self._carrier.backlog() >= before:
+                    raise
+        raise ConnectionResetError("the socket has ended")
+
+    # --- the mailbox --------------------------------------------------------------------------------------------------
+
+    def _enqueue(self, kind: int, payload: Any, size: int, done: asyncio.Future[None] | None = None) -> None:
+        if self.close_code is not None:
+            if done is not None:
+                done.set_result(None)
+            return
+        if self._queue is None:
+            self._queue = deque()
+        self._queue.append(_Item(kind, payload, size, done))
+        self._queued += size
+        if self._queued > self._limits.high_water:
+            if self._queued > OVERFLOW * self._limits.high_water:
+                self._counters.dropped["mailbox"] += len(self._queue)
+                self.end(CloseCode.TOO_SLOW, "its callbacks are too slow for what comes")
+            else:
+                self.on_pressure()
+
+    def _next(self) -> None:
+        """Work through the mailbox, until it is empty or a callback must be waited for."""
+        while self._queue:
+            kind, payload, size, done = self._queue.popleft()
+            self._queued -= size
+            if kind == _Kind.DATA:
+                self.write(payload)
+            elif kind == _Kind.CLOSE:
+                self.end(*payload)
+            else:
+                name = "websocket_info" if kind == _Kind.INFO else "websocket_handle"
+                try:
+                    replies = getattr(self._handler, name)(payload, self._context)
+                    if inspect.isawaitable(replies):
+                        self._wait_for(name, replies, done)
+                        return
+                    self._reply(replies)
+                except Exception as error:
+                    self._failed(name, error)
+            if done is not None and not done.done():
+                done.set_result(None)
+        self._running = False
+        if self._idle is not None:
+            self._idle.set_result(None)
+            self._idle = None
+
+    async def _call(self, name: str, callback: Callable[[], Replies | Awaitable[Replies]]) -> None:
+        try:
+            replies = callback()
+            if inspect.isawaitable(replies):
+                async with asyncio.timeout(self._limits.callback):
+                    replies = await replies
+            self._reply(replies)
+        except Exception as error:
+            self._failed(name, error)
+        finally:
+            self._next()
+
+    def _wait_for(self, name: str, replies: Awaitable[Replies], done: asyncio.Future[None] | None) -> None:
+        async def wait() -> None:
+            try:
+                async with asyncio.timeout(self._limits.callback):
+                    self._reply(await replies)
+            except Exception as error:
+                self._failed(name, error)
+            finally:
+                if done is not None and not done.done():
+                    done.set_result(None)
+                self._task = None
+                self._next()
+
+        self._task = asyncio.create_task(wait())
+
+    def _reply(self, replies: Replies) -> None:
+        if self.close_code is not None or replies is None:
+            return
+        for reply in replies if isinstance(replies, list) else [replies]:
+            if isinstance(reply, Text | Binary):
+                self.write(reply)
+            elif isinstance(reply, Close):
+                self.end(reply.code, reply.reason)
+                return
+            else:
+                raise TypeError(
+                    f"a callback returned {type(reply).__name__}: return None, Text, Binary, Close or a list of them"
+                )
+
+    def _failed(self, name: str, error: Exception) -> None:
+        if isinstance(error, ProtocolError):
+            self._counters.refused["malformed frame"] += 1
+            self.end(error.code, error.reason)
+            return
+        self._count_failure(name, error)
+        self.end(CloseCode.INTERNAL, f"{name} failed")
+
+    def _count_failure(self, name: str, error: Exception) -> None:
+        self._counters.failed[name] += 1
+        logger.error("%s.%s failed", type(self._handler).__name__, name, exc_info=error)
+
+    def _release_queue(self) -> None:
+        queue, self._queue, self._queued = self._queue, None, 0
+        for item in queue or ():
+            if item.done is not None and not item.done.done():
+                item.done.set_result(None)
+
+    # --- slow readers -------------------------------------------------------------------------------------------------
+
+    def _relieve(self) -> None:
+        """A bare socket is above its mark: give it time to drain, then give up."""
+        self.on_pressure = _nothing
+        task = asyncio.create_task(self._drain_or_end())
+        _background.add(task)
+        task.add_done_callback(_background.discard)
+
+    async def _drain_or_end(self) -> None:
+        try:
+            await self.drained()
+            self.on_pressure = self._relieve
+        except TimeoutError:
+            self.end(CloseCode.TOO_SLOW, "the reader is too slow")
+        except ConnectionError:
+            pass
+
+
+_background: set[asyncio.Task[None]] = set()
+
+
+def _nothing() -> None:
+    """While a socket drains, more pressure is no news."""
