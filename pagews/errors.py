@@ -96,7 +96,7 @@ class Return(enum.Enum):
 
     BACK = "back"  # comes back with back-off, or after the delay that the reason gives
     RENEW = "renew"  # asks /renew once for a fresh token, else reloads under guard
-    AWAY = "away"  # does not come back
+    AWAY = "never"  # does not come back
 
 
 class CloseRule(NamedTuple):
@@ -125,7 +125,7 @@ class CloseCode(enum.IntEnum):
     SUPERSEDED = 4509
 
 
-#: RFC 6455 section 7.4 names the standard codes; 4000-4499 come back, 4500-4999 do not.
+#: RFC 6455 section 7.4 names the standard codes. Of the codes that are not here, 4500-4999 do not come back.
 CLOSE_CODES: Final[dict[int, CloseRule]] = {
     1000: CloseRule(Return.BACK, "normal closure"),
     1001: CloseRule(Return.BACK, "the server goes away, or the browser leaves"),
@@ -154,4 +154,4 @@ def returns(code: int) -> Return:
     rule = CLOSE_CODES.get(code)
     if rule is not None:
         return rule.then
-    return Return.BACK if 4000 <= code < 4500 else Return.AWAY
+    return Return.AWAY if 4500 <= code < 5000 else Return.BACK

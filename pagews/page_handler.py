@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from . import wire
 from .broker import Answer, Position
 from .delegates import Outcome
-from .errors import CloseCode, EncodingError, ProtocolError
+from .errors import CloseCode, EncodingError, ProtocolError, RemoteError
 from .handler import Context, Replies, WebSocketHandler
 from .node import Arrival
 from .page import PageSession
@@ -128,7 +128,8 @@ class PageHandler(WebSocketHandler):
         return wire.Close(CloseCode.NORMAL, "goodbye")
 
     async def _ack(self, message: Ack, page: PageSession, context: Context) -> Replies:
-        answer = Answer(message.receipt, page.id, page.document, page.cursors().keys(), message.ok, message.value)
+        value = message.value if message.ok else RemoteError(message.value.code, message.value.message)
+        answer = Answer(message.receipt, page.id, page.document, page.cursors().keys(), message.ok, value)
         await self._site.node.broker.answer(answer)
         return wire.acked(message.receipt)
 

@@ -15,7 +15,7 @@ from aiosignal import Signal
 from .broker import Answer
 from .counters import Counters, Statistics
 from .delegates import check_delegate
-from .errors import AskTimeout, CloseCode, PageGone, RemoteError, Return, returns
+from .errors import AskTimeout, CloseCode, PageGone, Return, returns
 from .limits import Limits
 from .node import Node
 from .page import PageSession
@@ -31,9 +31,7 @@ Qos = Literal[0, 1, 2]
 
 
 class Ack(NamedTuple):
-    """One page's answer: `value` is what its delegate returned, or with `ok` False the error it threw, as a dict of
-    `code` and `message`.
-    """
+    """One page's answer: `value` is what its delegate returned, or with `ok` False the `RemoteError` it threw."""
 
     page_id: str
     ok: bool
@@ -342,7 +340,7 @@ class Publisher:
         if acks:
             if acks[0].ok:
                 return acks[0].value
-            raise _remote_error(acks[0].value)
+            raise acks[0].value
         if receipt.gone:
             raise PageGone(f"the page that {delegate!r} was asked of has ended")
         raise AskTimeout(f"{delegate!r} was not answered in {timeout:g} s")
@@ -425,9 +423,3 @@ class Publisher:
         except Exception:
             self.counters.failed["signal"] += 1
             logger.exception("a receiver of a signal failed")
-
-
-def _remote_error(value: Any) -> RemoteError:
-    if isinstance(value, dict) and isinstance(value.get("code"), str):
-        return RemoteError(value["code"][:200], str(value.get("message", ""))[:1000])
-    return RemoteError("error", "the browser's delegate failed")

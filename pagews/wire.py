@@ -306,9 +306,18 @@ class Send(Struct, frozen=True, array_like=True, tag="send"):
 
 
 class Ack(Struct, frozen=True, array_like=True, tag="ack"):
+    """The answer to a push with a receipt; with `ok` False, `value` is an `ErrorFields`."""
+
     receipt: _Id
     ok: bool
     value: Any
+
+
+class ErrorFields(Struct, frozen=True):
+    """What an answer that is an error says."""
+
+    code: _Name
+    message: Annotated[str, Meta(max_length=10_000)]
 
 
 class Join(Struct, frozen=True, array_like=True, tag="join"):
@@ -353,7 +362,10 @@ def decode(message: Message) -> Up:
 
 def _decode_json(payload: bytes) -> Up:
     try:
-        return _decode_up(payload)
+        frame = _decode_up(payload)
+        if isinstance(frame, Ack) and not frame.ok:
+            return msgspec.structs.replace(frame, value=msgspec.convert(frame.value, ErrorFields))
+        return frame
     except (msgspec.DecodeError, ValueError, OverflowError) as error:
         _refuse(error)
     except RecursionError as error:
