@@ -1,0 +1,1 @@
+"""The browser client. A package, because an editable install finds data below `pagews` in packages alone."""

@@ -1,0 +1,326 @@
+import { Backoff } from "./backoff.js";
+import { BAD_TOKEN, IDENTITY, MALFORMED, NORMAL, TOO_BIG, afterClose, retryAfter } from "./codes.js";
+import { BYE, MalformedFrame, PONG, decode } from "./wire.js";
+
+/**
+ * @typedef {"idle" | "connecting" | "open" | "waiting" | "closed"} State
+ * @typedef {{code: number, reason: string}} Cause
+ *
+ * What the link asks of the page, and tells it.
+ *
+ * @typedef {object} LinkHost
+ * @property {() => boolean} hasToken
+ * @property {() => string} hello  the frame for a new attempt
+ * @property {(frame: import("./wire.js").Welcome, fresh: boolean) => () => void} welcomed  `fresh`: the first of its
+ *   socket; what it returns is run when the state is "open"
+ * @property {(frame: import("./wire.js").Frame, size: number) => boolean} received  whether it was news;
+ *   `size` in characters or bytes
+ * @property {(state: State, previous: State) => void} changed
+ * @property {(error: unknown) => void} broken  the server broke the protocol, or no socket could be made
+ * @property {(token: string, cause: Cause | null) => void} renewed
+ * @property {(cause: {code: number | null, reason: string}) => void} refused  for now
+ * @property {(cause: Cause) => void} ended  for good
+ * @property {() => void} tooBig  the server gave up the socket over the size of a message
+ * @property {(direction: "in" | "out", message: unknown) => void} trace
+ */
+
+/** How long a socket may take from its making to its welcome, in milliseconds. */
+const PATIENCE = 15_000;
+/** After so many heartbeats of silence the socket is given up ... */
+const SILENCE = 1.5;
+/** ... and after so many when the page has just come back to someone's eyes: a ping was missed. */
+const MISSED = 1.25;
+
+/**
+ * One live socket at a time: makes it, says hello, watches that it lives, comes back after a cut. Frames of any
+ * socket but the newest are dropped.
+ */
+export class Link {
+  /** @type {State} */
+  state = "idle";
+  #host;
+  #open;
+  #renew;
+  #clock;
+  #backoff;
+  /** @type {import("./websocket.js").Carrier | null} */
+  #carrier = null;
+  #opened = false;
+  #live = false;
+  #heard = 0;
+  #heartbeat = 0;
+  /** Counts up whenever what was under way is given up, so that its late outcome is told apart. */
+  #turn = 0;
+  /** A fresh token has been taken and not been welcomed yet: another refusal is final. */
+  #renewedOnce = false;
+  #suspended = false;
+  /** @type {() => void} */
+  #cancel = () => {};
+  /** @type {(() => void) | null} what the wait is for; null when it is no use hurrying */
+  #next = null;
+  /** The server asked not to come before. */
+  #earliest = 0;
+
+  /**
+   * @param {LinkHost} host
+   * @param {import("./websocket.js").OpenCarrier} open
+   * @param {() => Promise<import("./renew.js").Renewal>} renew
+   * @param {import("./clock.js").Clock} clock
+   */
+  constructor(host, open, renew, clock) {
+    this.#host = host;
+    this.#open = open;
+    this.#renew = renew;
+    this.#clock = clock;
+    this.#backoff = new Backoff(clock.random);
+  }
+
+  /** Whether the newest socket has been welcomed. */
+  get live() {
+    return this.#live;
+  }
+
+  get transport() {
+    return this.#live && this.#carrier !== null ? this.#carrier.transport : null;
+  }
+
+  /** Bytes written and not gone yet. */
+  get unsent() {
+    return this.#carrier?.unsent ?? 0;
+  }
+
+  /**
+   * Writes to the live socket; false when there is none.
+   *
+   * @param {import("./wire.js").Encoded} frame
+   */
+  write(frame) {
+    if (!this.#live || this.#carrier === null) return false;
+    this.#host.trace("out", frame);
+    this.#carrier.send(frame);
+    return true;
+  }
+
+  connect() {
+    if (this.state !== "idle" && this.state !== "closed") return;
+    this.#renewedOnce = false;
+    this.#dial();
+  }
+
+  reconnect() {
+    this.#dial();
+  }
+
+  /** Says goodbye and stays away until `connect()`. */
+  close() {
+    this.write(BYE);
+    this.#drop();
+    this.#set("closed");
+  }
+
+  /** Lets go of the socket until `resume()`: the document sleeps. */
+  suspend() {
+    if (this.state === "idle" || this.state === "closed") return;
+    this.#drop();
+    this.#suspended = true;
+    this.#set("waiting");
+  }
+
+  resume() {
+    if (this.#suspended) this.#dial();
+  }
+
+  /** Someone looks at the page again: do not wait any longer, and do not trust a socket that missed a ping. */
+  wake() {
+    if (this.#next !== null && this.#clock.now() >= this.#earliest) this.#next();
+    else if (this.state === "open" && this.#silence() > MISSED * this.#heartbeat) this.#dial();
+  }
+
+  /** The network has come back: a socket from before is not worth waiting for. */
+  online() {
+    if (this.#suspended) return;
+    if (this.state === "open" || this.state === "connecting") this.#dial();
+    else this.wake();
+  }
+
+  // In every transition the state is set last: who listens to it may start another transition.
+
+  #dial() {
+    this.#drop();
+    if (!this.#host.hasToken()) {
+      void this.#ask({ code: 0, reason: "no page token" });
+      return;
+    }
+    /** @type {import("./websocket.js").Carrier} */
+    let carrier;
+    try {
+      carrier = this.#open({
+        opened: () => carrier === this.#carrier && this.#greet(carrier),
+        message: (message) => carrier === this.#carrier && this.#hear(message),
+        closed: (code, reason) => carrier === this.#carrier && this.#closed(code, reason),
+      });
+    } catch (error) {
+      this.#later(0);
+      this.#host.broken(error);
+      return;
+    }
+    this.#carrier = carrier;
+    this.#cancel = this.#clock.after(PATIENCE, () => this.#closed(NORMAL, "no welcome in time"));
+    this.#set("connecting");
+  }
+
+  /** @param {import("./websocket.js").Carrier} carrier */
+  #greet(carrier) {
+    this.#opened = true;
+    const hello = this.#host.hello();
+    this.#host.trace("out", hello);
+    carrier.send(hello);
+  }
+
+  /** @param {unknown} message */
+  #hear(message) {
+    this.#host.trace("in", message);
+    this.#heard = this.#clock.now();
+    /** @type {import("./wire.js").Frame} */
+    let frame;
+    try {
+      frame = decode(message);
+      if (!this.#live && frame.kind !== "welcome" && frame.kind !== "close") {
+        throw new MalformedFrame(`${frame.kind} before welcome`);
+      }
+    } catch (error) {
+      this.#drop(MALFORMED, "malformed");
+      this.#later(0);
+      this.#host.broken(error);
+      return;
+    }
+    if (frame.kind === "welcome") this.#welcomed(frame);
+    else if (frame.kind === "close") this.#closed(frame.code, frame.reason);
+    else {
+      const carrier = this.#carrier;
+      if (frame.kind === "ping") this.write(PONG);
+      const size = message instanceof ArrayBuffer ? message.byteLength : String(message).length;
+      const news = this.#host.received(frame, size);
+      // Not after a mere welcome: who is thrown out by the same frame at every resume must not come back ever faster.
+      if (carrier === this.#carrier && (news || frame.kind === "ping")) this.#backoff.reset();
+    }
+  }
+
+  /** @param {import("./wire.js").Welcome} frame */
+  #welcomed(frame) {
+    const fresh = !this.#live;
+    this.#live = true;
+    this.#renewedOnce = false;
+    this.#heartbeat = frame.heartbeat * 1000;
+    this.#watch();
+    const announce = this.#host.welcomed(frame, fresh);
+    this.#set("open");
+    announce();
+  }
+
+  #silence() {
+    const now = this.#clock.now();
+    // The clock may have been set back.
+    this.#heard = Math.min(this.#heard, now);
+    return now - this.#heard;
+  }
+
+  #watch() {
+    this.#cancel();
+    const left = SILENCE * this.#heartbeat - this.#silence();
+    if (left > 0) {
+      this.#cancel = this.#clock.after(left, () => this.#watch());
+    } else {
+      this.#drop();
+      this.#later(0);
+    }
+  }
+
+  /**
+   * @param {number} code
+   * @param {string} reason
+   */
+  #closed(code, reason) {
+    const opened = this.#opened;
+    const live = this.#live;
+    this.#drop();
+    // A browser is not shown why an upgrade was refused.
+    if (!opened) void this.#ask(null);
+    else if (afterClose(code) === "never") this.#end({ code, reason });
+    else if (afterClose(code) === "back") {
+      if (code === TOO_BIG && live) this.#host.tooBig();
+      this.#later(retryAfter(reason));
+    } else if (this.#renewedOnce) this.#end({ code, reason });
+    else void this.#ask({ code, reason });
+  }
+
+  /**
+   * Asks for a fresh token. An answer is final when there is a cause; no answer never is.
+   *
+   * @param {Cause | null} cause  null: to learn why the socket was refused
+   */
+  async #ask(cause) {
+    const turn = ++this.#turn;
+    this.#next = null;
+    this.#set("waiting");
+    if (turn !== this.#turn) return;
+    const renewal = await this.#renew();
+    if (turn !== this.#turn) return;
+    if ("after" in renewal) {
+      this.#later(renewal.after, cause === null ? undefined : () => void this.#ask(cause));
+    } else if ("token" in renewal) {
+      this.#renewedOnce = cause !== null;
+      this.#host.renewed(renewal.token, cause);
+      if (turn !== this.#turn) return;
+      if (cause === null) this.#later(0);
+      else this.#dial();
+    } else {
+      const { code, reason } = renewal.refused;
+      if (cause !== null) this.#end({ code: cause.code, reason });
+      else if (code === BAD_TOKEN || code === IDENTITY) this.#end({ code, reason });
+      else {
+        this.#later(0);
+        this.#host.refused({ code, reason });
+      }
+    }
+  }
+
+  /**
+   * @param {number} seconds  that the server asked for
+   * @param {() => void} action
+   */
+  #later(seconds, action = () => this.#dial()) {
+    this.#earliest = this.#clock.now() + seconds * 1000;
+    this.#next = () => {
+      this.#cancel();
+      action();
+    };
+    this.#cancel = this.#clock.after(seconds * 1000 + this.#backoff.next(), action);
+    this.#set("waiting");
+  }
+
+  /** @param {Cause} cause */
+  #end(cause) {
+    this.#turn++;
+    this.#set("closed");
+    this.#host.ended(cause);
+  }
+
+  #drop(code = NORMAL, reason = "") {
+    const carrier = this.#carrier;
+    this.#turn++;
+    this.#cancel();
+    this.#cancel = () => {};
+    this.#next = null;
+    this.#carrier = null;
+    this.#opened = this.#live = this.#suspended = false;
+    carrier?.close(code, reason);
+  }
+
+  /** @param {State} state */
+  #set(state) {
+    const previous = this.state;
+    this.state = state;
+    if (state !== previous) this.#host.changed(state, previous);
+  }
+}

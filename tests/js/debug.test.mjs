@@ -1,0 +1,33 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { setUp } from "./support/peer.mjs";
+
+test("debug shows frames both ways, and no token", (context) => {
+  const debug = context.mock.method(console, "debug", () => {});
+  const peer = setUp({ token: "SECRET1" });
+  peer.page.debug();
+  peer.open({ token: "SECRET2" });
+  peer.socket.say("token", "SECRET3");
+  peer.socket.say("push", 1, "page", "x", { text: "shown", token: "SECRET4" });
+  void peer.page.send("y", { text: "sent" });
+  const shown = debug.mock.calls.map((call) => call.arguments.join(" ")).join("\n");
+  for (const part of ["in", "out", "hello", "welcome", "shown", "sent"]) assert.match(shown, new RegExp(part));
+  assert.doesNotMatch(shown, /SECRET/);
+  const before = debug.mock.callCount();
+  peer.page.debug(false);
+  peer.socket.say("ping", 2);
+  assert.equal(debug.mock.callCount(), before);
+});
+
+test("an error nobody takes goes to the console", async (context) => {
+  const error = context.mock.method(console, "error", () => {});
+  const { createPage } = await import("../../static/page.js");
+  const page = createPage({ base: "http://server.test/pagews", token: "T1", WebSocket: /** @type {any} */ (class {
+    constructor() {
+      throw new Error("not here");
+    }
+  }) });
+  page.connect();
+  page.close();
+  assert.equal(error.mock.callCount(), 1);
+});
