@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable
+from collections.abc import Awaitable, Callable, Collection, Coroutine
 from typing import Any, Final, NamedTuple, Protocol
 
 from . import wire
@@ -405,13 +405,15 @@ class Node:
         while True:
             await asyncio.sleep(self._turn)
             try:
-                self.broker.tick()
-                self._ping(*self._heartbeat.turn())
+                self.turn()
             except Exception:
                 logger.exception("a turn of the heartbeat failed")
                 self.counters.failed["heartbeat"] += 1
 
-    def _ping(self, due: Iterable[PageSession], silent: Iterable[PageSession]) -> None:
+    def turn(self) -> None:
+        """One turn of the heartbeat: time moves on in the log, pages are pinged, and the silent ones let go."""
+        self.broker.tick()
+        due, silent = self._heartbeat.turn()
         for page in silent:
             # One that lags gets its pings late; it is judged by whether it reads.
             if page.state is not State.LAGGING:

@@ -92,6 +92,7 @@ class Socket:
         "_output",
         "_queue",
         "_queued",
+        "_relief",
         "_running",
         "_task",
         "_unsent",
@@ -122,6 +123,7 @@ class Socket:
         self._running = False
         self._task: asyncio.Task[None] | None = None
         self._idle: asyncio.Future[None] | None = None
+        self._relief: asyncio.Task[None] | None = None
         #: The code it was closed with, None while it is open.
         self.close_code: int | None = None
         #: Called when more waits than the high-water mark.
@@ -381,23 +383,15 @@ class Socket:
 
     def _relieve(self) -> None:
         """A bare socket is above its mark: give it time to drain, then give up."""
-        self.on_pressure = _nothing
-        task = asyncio.create_task(self._drain_or_end())
-        _background.add(task)
-        task.add_done_callback(_background.discard)
+        if self._relief is None:
+            self._relief = asyncio.create_task(self._drain_or_end())
 
     async def _drain_or_end(self) -> None:
         try:
             await self.drained()
-            self.on_pressure = self._relieve
         except TimeoutError:
             self.end(CloseCode.TOO_SLOW, "the reader is too slow")
         except ConnectionError:
-            pass
-
-
-_background: set[asyncio.Task[None]] = set()
-
-
-def _nothing() -> None:
-    """While a socket drains, more pressure is no news."""
+            pass  # it has ended meanwhile
+        finally:
+            self._relief = None

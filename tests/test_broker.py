@@ -1,0 +1,258 @@
+"""The embedded broker. The numbers in names are those of the rules."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from pagews import Limits, MemoryBroker, Push, Text
+from pagews.broker import Answer, Attach, Attached, Control, Filed, Position
+from pagews.page import Claim, Owner
+
+from .rig import draft
+
+
+class Node:
+    """Keeps what the broker tells it."""
+
+    def __init__(self) -> None:
+        self.delivered: list[tuple[str, Filed]] = []
+        self.gone_pages: list[str] = []
+        self.answers: list[Answer] = []
+
+    def deliver(self, channel: str, message: Filed) -> None:
+        self.delivered.append((channel, message))
+
+    def answered(self, answer: Answer) -> None:
+        self.answers.append(answer)
+
+    def gone(self, page_id: str, session_id: str, user_id: str | None) -> None:
+        self.gone_pages.append(page_id)
+
+
+class Desk:
+    """A broker in virtual time."""
+
+    def __init__(self, **limits: Any) -> None:
+        self.now = 1000.0
+        self.node = Node()
+        self.broker = MemoryBroker(
+            Limits(**({"retention": 60.0, "grace": 10.0} | limits)), clock=lambda: self.now, wall=lambda: self.now
+        )
+
+    async def start(self) -> Desk:
+        await self.broker.start(self.node)
+        return self
+
+    def pass_time(self, seconds: float) -> None:
+        self.now += seconds
+        self.broker.tick()
+
+    async def attach(self, page_id: str = "p", **fields: Any) -> Attached:
+        hello = Attach(
+            page_id=page_id,
+            session_id="s",
+            user_id="ann",
+            document="d",
+            attempt=1,
+            cursor=self.broker.position,
+            topics=["t"],
+            since=self.now,
+            limit=10_000,
+        )
+        return await self.broker.attach(hello._replace(**fields))
+
+
+async def test_a_push_is_numbered_filed_and_delivered() -> None:
+    desk = await Desk().start()
+    start = desk.broker.position
+    assert await desk.broker.publish("page:p", draft(1)) == start.seq + 1
+    await desk.broker.emit("page:p", draft(2))
+    (_, first), (_, second) = desk.node.delivered
+    assert isinstance(first, Push)
+    assert isinstance(second, Push)
+    assert (first.seq, second.seq) == (start.seq + 1, 0)
+    replay = await desk.broker.read(start.epoch, {"page:p": start.seq}, 1000)
+    assert [entry.message for entry in replay.entries] == [first]
+    assert desk.broker.log_size()[:2] == (1, 1)
+
+
+async def test_two_brokers_are_two_epochs() -> None:
+    assert MemoryBroker().position.epoch != MemoryBroker().position.epoch
+
+
+async def test_an_idempotency_key_is_filed_once_for_the_retention() -> None:
+    desk = await Desk().start()
+    first = await desk.broker.publish("user:ann", draft(), key="order-7")
+    assert await desk.broker.publish("user:ann", draft(), key="order-7") == first
+    assert await desk.broker.publish("user:bob", draft(), key="order-7") != first
+    assert len(desk.node.delivered) == 2
+    desk.pass_time(61)
+    assert await desk.broker.publish("user:ann", draft(), key="order-7") > first
+
+
+async def test_attach_reads_from_the_cursor() -> None:
+    desk = await Desk().start()
+    cursor = desk.broker.position
+    for channel in ("page:p", "session:s", "user:ann", "topic:t", "page:other", "user:bob"):
+        await desk.broker.publish(channel, draft())
+    attached = await desk.attach(cursor=cursor)
+    assert attached.claim is Claim.GRANTED
+    assert attached.topics == {"t": 0}
+    assert [entry.channel for entry in attached.replay.entries] == ["page:p", "session:s", "user:ann", "topic:t"]
+    assert (await desk.attach("q", cursor=Position("other", 0))).replay.lost == "epoch"
+
+
+async def test_rules_16_and_17_who_gets_a_page() -> None:
+    desk = await Desk().start()
+    assert (await desk.attach(attempt=2)).claim is Claim.GRANTED
+    assert (await desk.attach(attempt=2)).claim is Claim.SUPERSEDED
+    assert (await desk.attach(attempt=3)).claim is Claim.GRANTED
+    assert (await desk.attach(document="x")).claim is Claim.FORKED
+    await desk.broker.detach("p", Owner("d", 3), left=False)
+    assert (await desk.attach(document="x")).claim is Claim.FORKED
+    await desk.broker.detach("p", Owner("d", 3), left=True)
+    assert (await desk.attach(document="x")).claim is Claim.GRANTED
+
+
+async def test_rule_27_gone_comes_once_and_only_for_pages_that_attached() -> None:
+    desk = await Desk().start()
+    await desk.broker.set_topics("rendered", [], ["t"], [])
+    await desk.attach("cut")
+    await desk.attach("left")
+    await desk.attach("back")
+    await desk.attach("stays")
+    for page_id in ("cut", "left", "back"):
+        await desk.broker.detach(page_id, Owner("d", 1), left=page_id != "cut")
+    await desk.attach("back", attempt=2)
+    desk.pass_time(11)
+    assert desk.node.gone_pages == ["left"]
+    assert await desk.broker.is_gone("left")
+    desk.pass_time(60)
+    desk.pass_time(60)
+    assert desk.node.gone_pages == ["left", "cut"]
+    assert not await desk.broker.is_gone("stays")
+    await desk.broker.end("stays")
+    await desk.broker.end("stays")
+    assert desk.node.gone_pages == ["left", "cut", "stays"]
+    assert (await desk.attach("stays")).claim is Claim.GRANTED
+    assert not await desk.broker.is_gone("stays")
+
+
+async def test_an_old_socket_detaches_nobody_else() -> None:
+    desk = await Desk().start()
+    await desk.attach(attempt=1)
+    await desk.attach(attempt=2)
+    await desk.broker.detach("p", Owner("d", 1), left=True)
+    desk.pass_time(100)
+    assert desk.node.gone_pages == []
+
+
+async def test_a_later_detach_moves_the_end() -> None:
+    desk = await Desk().start()
+    await desk.attach(attempt=1)
+    await desk.broker.detach("p", Owner("d", 1), left=False)
+    desk.pass_time(50)
+    await desk.attach(attempt=2)
+    await desk.broker.detach("p", Owner("d", 2), left=False)
+    desk.pass_time(50)
+    assert desk.node.gone_pages == []
+    desk.pass_time(10)
+    assert desk.node.gone_pages == ["p"]
+
+
+async def test_rule_21_topics_are_kept_with_their_since_and_announced() -> None:
+    desk = await Desk().start()
+    await desk.attach()
+    await desk.broker.publish("topic:new", draft("before"))
+    head = desk.broker.position.seq
+    assert await desk.broker.set_topics("p", ["t"], ["new"], ["t"]) == {"new": head}
+    channel, control = desk.node.delivered[-1]
+    assert (channel, control) == ("page:p", Control("topics", head + 1))
+    await desk.broker.publish("topic:new", draft("after"))
+    attached = await desk.attach(attempt=2, cursor=Position(desk.broker.position.epoch, 0))
+    assert attached.topics == {"new": head}
+    found = [entry for entry in attached.replay.entries if entry.channel == "topic:new"]
+    assert [message.data for entry in found if isinstance(message := entry.message, Push)] == ["after"]
+
+
+async def test_topics_of_a_page_that_is_only_rendered() -> None:
+    desk = await Desk().start()
+    await desk.broker.set_topics("p", ["t"], ["u"], [])
+    assert await desk.broker.topics("p") == {"t": 0, "u": 0}
+    assert (await desk.attach(topics=["t"])).topics == {"t": 0, "u": 0}
+    assert await desk.broker.topics("nobody") == {}
+
+
+async def test_revocation_of_a_session() -> None:
+    desk = await Desk().start()
+    await desk.broker.revoke("session:s")
+    assert await desk.broker.revoked("session:s") == desk.now
+    assert await desk.broker.revoked("session:other") is None
+    attached = await desk.attach()
+    assert attached.revoked
+    assert not attached.topics
+    channel, control = desk.node.delivered[-1]
+    assert channel == "session:s"
+    assert isinstance(control, Control)
+    assert control.kind == "revoked"
+
+
+async def test_revocation_of_a_user_ends_the_logins_before_it() -> None:
+    desk = await Desk().start()
+    await desk.broker.revoke("user:ann")
+    assert (await desk.attach()).revoked
+    desk.now += 1
+    assert not (await desk.attach()).revoked
+    assert not (await desk.attach("q", user_id="bob", since=0)).revoked
+
+
+async def test_revocations_are_forgotten_after_their_time() -> None:
+    desk = await Desk().start()
+    await desk.broker.revoke("session:s")
+    desk.pass_time(399 * 86400)
+    assert await desk.broker.revoked("session:s") is not None
+    desk.pass_time(2 * 86400)
+    assert await desk.broker.revoked("session:s") is None
+
+
+async def test_rule_25_a_send_is_claimed_once_and_its_result_kept() -> None:
+    desk = await Desk().start()
+    await desk.attach()
+    broker, result = desk.broker, Text("the result")
+    assert (await broker.claim_send("p", "d", 1)).granted
+    assert await broker.claim_send("p", "d", 1) == (False, None)
+    await broker.complete_send("p", "d", 1, result)
+    assert await broker.claim_send("p", "d", 1) == (False, result)
+    assert (await broker.claim_send("p", "other", 2)).granted is False
+    assert (await broker.claim_send("nobody", "d", 2)).granted is False
+    await broker.complete_send("p", "other", 1, Text("not kept"))
+    assert (await broker.claim_send("p", "d", 1)).result == result
+
+
+@pytest.mark.parametrize("limits", [{"results_kept": 3}, {"channel_bytes": 300}])
+async def test_results_have_a_bound_and_old_sends_do_not_run_again(limits: dict[str, int]) -> None:
+    desk = await Desk(**limits).start()
+    await desk.attach()
+    for number in range(1, 6):
+        assert (await desk.broker.claim_send("p", "d", number)).granted
+        await desk.broker.complete_send("p", "d", number, Text("x" * 90))
+    assert await desk.broker.claim_send("p", "d", 1) == (False, None)
+    assert (await desk.broker.claim_send("p", "d", 5)).result is not None
+
+
+async def test_claims_end_with_their_document() -> None:
+    desk = await Desk().start()
+    await desk.attach()
+    await desk.broker.claim_send("p", "d", 1)
+    await desk.broker.detach("p", Owner("d", 1), left=True)
+    await desk.attach(document="new")
+    assert (await desk.broker.claim_send("p", "new", 1)).granted
+
+
+async def test_answers_go_to_whoever_asked() -> None:
+    desk = await Desk().start()
+    answer = Answer(7, "p", "d", ["page:p"], True, 1)
+    await desk.broker.answer(answer)
+    assert desk.node.answers == [answer]

@@ -1,0 +1,164 @@
+"""Server delegates: the table, typed payloads, and what the browser is told."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass
+from typing import Any, TypedDict
+
+import msgspec
+import pytest
+
+from pagews import ConfigurationError, DelegateError, DelegateTableDef, RemoteError
+from pagews.counters import Counters
+from pagews.delegates import Delegates, Outcome
+
+
+class Point(msgspec.Struct):
+    x: int
+    y: int = 0
+
+
+@dataclass
+class Name:
+    first: str
+
+
+class Options(TypedDict):
+    on: bool
+
+
+def delegates(table: DelegateTableDef, timeout: float = 5.0) -> Delegates:
+    made = Delegates(Counters(), timeout)
+    made.add(table)
+    return made
+
+
+async def test_a_delegate_gets_the_page_and_the_data() -> None:
+    table = DelegateTableDef()
+
+    @table.on("echo")
+    async def echo(page: Any, data: Any) -> object:
+        return [page, data]
+
+    assert await delegates(table).run("echo", "the page", {"a": 1}) == Outcome(["the page", {"a": 1}])
+    assert [name for name, _ in table] == ["echo"]
+    assert repr(table) == "<DelegateTableDef ['echo']>"
+
+
+async def test_typed_payloads() -> None:
+    table = DelegateTableDef()
+
+    @table.on("struct")
+    async def struct(page: Any, data: Point) -> object:
+        return (data.x, data.y)
+
+    @table.on("dataclass")
+    async def dataclass_(page: Any, data: Name) -> object:
+        return data.first
+
+    @table.on("dict")
+    async def dict_(page: Any, data: Options) -> object:
+        return data["on"]
+
+    @table.on("bytes")
+    async def bytes_(page: Any, data: bytes) -> object:
+        return len(data)
+
+    run = delegates(table).run
+    assert (await run("struct", None, {"x": 3})).value == (3, 0)
+    assert (await run("dataclass", None, {"first": "Ada"})).value == "Ada"
+    assert (await run("dict", None, {"on": True})).value is True
+    assert (await run("bytes", None, b"\xff")).value == 1
+    assert await run("struct", None, {"x": "3"}) == Outcome(
+        code="invalid-data", message="Expected `int`, got `str` - at `$.x`"
+    )
+    assert (await run("dataclass", None, None)).code == "invalid-data"
+
+
+async def test_what_the_browser_is_told_when_one_fails(caplog: pytest.LogCaptureFixture) -> None:
+    table = DelegateTableDef()
+
+    @table.on("own")
+    async def own(page: Any, data: Any) -> None:
+        raise DelegateError("sold-out", "none left")
+
+    @table.on("bug")
+    async def bug(page: Any, data: Any) -> None:
+        raise RuntimeError("a secret")
+
+    @table.on("other page")
+    async def other(page: Any, data: Any) -> None:
+        raise RemoteError("a", "secret")
+
+    counters = Counters()
+    made = Delegates(counters, 5.0)
+    made.add(table)
+    assert await made.run("own", None, None) == Outcome(code="sold-out", message="none left")
+    assert not caplog.records
+    for name in ("bug", "other page"):
+        assert await made.run(name, None, None) == Outcome(code="internal", message="the server's delegate failed")
+    assert len(caplog.records) == 2
+    assert (await made.run("none", None, None)).code == "unknown-delegate"
+    assert counters.failed["delegate"] == 2
+    assert counters.refused["unknown delegate"] == 1
+
+
+async def test_one_that_hangs_is_stopped(caplog: pytest.LogCaptureFixture) -> None:
+    table = DelegateTableDef()
+    cancelled = asyncio.Event()
+
+    @table.on("hang")
+    async def hang(page: Any, data: Any) -> None:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            cancelled.set()
+            raise
+
+    @table.on("own timeout")
+    async def own_timeout(page: Any, data: Any) -> None:
+        raise TimeoutError("of something else")
+
+    made = delegates(table, timeout=0.01)
+    with caplog.at_level(logging.ERROR):
+        assert (await made.run("hang", None, None)).code == "timeout"
+    assert cancelled.is_set()
+    assert "longer than 0.01 s" in caplog.text
+    assert (await made.run("own timeout", None, None)).code == "internal"
+
+
+@pytest.mark.parametrize("name", ["", "x" * 201, "pagews.dom", "a\n", 7])
+def test_names_that_are_refused(name: Any) -> None:
+    with pytest.raises(ConfigurationError):
+        DelegateTableDef().on(name)
+
+
+def test_functions_that_are_no_delegates() -> None:
+    table = DelegateTableDef()
+
+    def plain(page: Any, data: Any) -> None: ...
+    async def one(page: Any) -> None: ...
+    async def good(page: Any, data: Any) -> None: ...
+
+    mistakes: list[Any] = [plain, one]
+    for function in mistakes:
+        with pytest.raises(ConfigurationError, match="async def"):
+            table.on("x")(function)
+    table.on("x")(good)
+    with pytest.raises(ConfigurationError, match="registered twice"):
+        table.on("x")(good)
+    made = delegates(table)
+    with pytest.raises(ConfigurationError, match="two tables"):
+        made.add(table)
+
+
+def test_an_annotation_that_nobody_knows() -> None:
+    table = DelegateTableDef()
+
+    @table.on("x")
+    async def x(page: Any, data: Unknown) -> None: ...  # type: ignore[name-defined]  # noqa: F821  # tested
+
+    with pytest.raises(ConfigurationError, match="annotation of 'data'"):
+        delegates(table)
