@@ -102,7 +102,7 @@ class PageStandIn:
 
     def __init__(self, browser: Browser, html: str) -> None:
         self.html = html
-        self.include = _find_include(html)
+        self.include = find_include(html)
         self.received: list[Received] = []
         self.welcome: dict[str, Any] = {}
         self.lost: list[str] = []
@@ -116,7 +116,9 @@ class PageStandIn:
         self._seq = 0
         self._unread: list[Received] = []
         self._delegates: dict[str, Delegate] = {}
-        self._answers: dict[int, list[Any]] = {}
+        self._answers: dict[int, tuple[list[Any], bytes | None]] = {}
+        self._questions: list[tuple[Received, int]] = []
+        self._tasks: set[asyncio.Task[None]] = set()
         self._waiting: dict[int, _Waiting] = {}
         self._ws: ClientWebSocketResponse | None = None
         self._reading: asyncio.Task[None] | None = None
@@ -167,7 +169,7 @@ class PageStandIn:
         for waiting in tuple(self._waiting.values()):
             await self._write(waiting.frame, waiting.payload)
         for answer in tuple(self._answers.values()):
-            await self._write(answer)
+            await self._write(*answer)
 
     async def cut(self) -> None:
         """Break the connection as a network does: no goodbye, no close frame."""
@@ -197,8 +199,16 @@ class PageStandIn:
     # --- from the server ----------------------------------------------------------------------------------------------
 
     def on(self, delegate: str, function: Delegate) -> None:
-        """Register a delegate; what it returns, or its coroutine does, answers an `ask`, and what it raises refuses."""
+        """Register a delegate; what it returns, or its coroutine does, answers an `ask`, and what it raises refuses.
+
+        An `ask` that came before its delegate was registered is answered now, as in the browser.
+        """
         self._delegates[delegate] = function
+        for question in [question for question in self._questions if question[0].delegate == delegate]:
+            self._questions.remove(question)
+            task = asyncio.create_task(self._answer(*question))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
 
     async def expect(self, delegate: str, timeout: float = PATIENCE) -> Any:
         """The data of the next push to `delegate` that no `expect` has returned; waits for it.
@@ -303,7 +313,7 @@ class PageStandIn:
                     self._seq = max(self._seq, seq)
                     await self._show(Received(seq, to, delegate, data if payload is None else payload), receipt)
                 elif receipt and receipt[0] in self._answers:
-                    await self._write(self._answers[receipt[0]])
+                    await self._write(*self._answers[receipt[0]])
             case ["ping", int() as seq, *_]:
                 self._seq = max(self._seq, seq)
                 await self._write(["pong"])
@@ -325,19 +335,26 @@ class PageStandIn:
     async def _show(self, message: Received, receipt: list[int]) -> None:
         self.received.append(message)
         self._unread.append(message)
-        if not receipt:
-            if message.delegate in self._delegates:
-                self._delegates[message.delegate](message.data)
-            return
-        answer: list[Any] = ["ack", receipt[0], False, {"code": "unhandled", "message": "no delegate"}]
-        if message.delegate in self._delegates:
-            try:
-                value = self._delegates[message.delegate](message.data)
-                answer[2:] = [True, await value if inspect.isawaitable(value) else value]
-            except Exception as error:
-                answer[2:] = [False, {"code": type(error).__name__, "message": str(error)}]
-        self._answers[receipt[0]] = answer
-        await self._write(answer)
+        if message.delegate not in self._delegates:
+            self._questions += [(message, number) for number in receipt]
+        elif receipt:
+            await self._answer(message, receipt[0])
+        else:
+            self._delegates[message.delegate](message.data)
+
+    async def _answer(self, message: Received, receipt: int) -> None:
+        payload = None
+        try:
+            value = self._delegates[message.delegate](message.data)
+            if inspect.isawaitable(value):
+                value = await value
+            if isinstance(value, bytes):
+                value, payload = None, value
+            frame = ["ack", receipt, True, value]
+        except Exception as error:
+            frame = ["ack", receipt, False, {"code": type(error).__name__, "message": str(error)}]
+        self._answers[receipt] = (frame, payload)
+        await self._write(frame, payload)
 
     async def _notify(self) -> None:
         async with self._changed:
@@ -363,7 +380,8 @@ class _IncludeFinder(HTMLParser):
             self.found = attributes
 
 
-def _find_include(html: str) -> dict[str, str | None]:
+def find_include(html: str) -> dict[str, str | None]:
+    """The attributes of the script include in a page."""
     finder = _IncludeFinder()
     finder.feed(html)
     assert finder.found is not None, "the page has no pagews include: put {{ pagews_script() }} into its template"

@@ -52,7 +52,7 @@ async def server() -> AsyncIterator[Server]:
 
 @pytest.fixture
 async def proxy(server: Server) -> AsyncIterator[FaultProxy]:
-    async with FaultProxy(HOST, server.port) as proxy, asyncio.timeout(10):
+    async with FaultProxy(HOST, server.port) as proxy:
         yield proxy
 
 

@@ -1,0 +1,67 @@
+"""What every test may count on: where the programs are, and that nothing is skipped unseen."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+from tools.programs import MINIMUM_NODE, find_chromium, find_node
+
+ON_CI = os.environ.get("CI") == "true"
+
+# A deadline in wall-clock time fails on a busy machine alone. On CI every run draws the same examples, so that a red
+# run is red again when it is looked at.
+settings.register_profile("pagews", deadline=None, derandomize=ON_CI, print_blob=True)
+settings.load_profile("pagews")
+
+
+def _refuse_skip(report: pytest.TestReport | pytest.CollectReport) -> None:
+    """On CI a program that is missing must not make the run look green."""
+    if ON_CI and report.skipped and not hasattr(report, "wasxfail"):
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr
+        report.outcome = "failed"
+        report.longrepr = f"On CI nothing may be skipped. {reason}"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Let no test be skipped on CI."""
+    report = yield
+    _refuse_skip(report)
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    """Let no whole file be skipped on CI."""
+    report = yield
+    _refuse_skip(report)
+    return report
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    """The checkout."""
+    return Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Path:
+    """The machine's Chromium, to be given to Playwright as `executable_path`."""
+    path = find_chromium()
+    if path is None:
+        pytest.skip("there is no Chromium; `make test` sees to it")
+    return path
+
+
+@pytest.fixture(scope="session")
+def node() -> Path:
+    """A Node that is new enough for the client's tests."""
+    path = find_node()
+    if path is None:
+        pytest.skip(f"there is no Node {MINIMUM_NODE} with npm; `make test` sees to it")
+    return path

@@ -1,0 +1,89 @@
+"""A small site with pagews, served on 127.0.0.1 for as long as a test needs it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any, Final
+
+import aiohttp_jinja2
+import jinja2
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+
+import pagews
+from pagews.tokens import new_key
+
+_TEMPLATES: Final = {"page.html": "<!doctype html><title>A page</title>{{ pagews_script() }}"}
+
+View = Callable[[web.Request], Awaitable[None]]
+
+
+class TestSite:
+    """An application with pagews, and the server that it runs on.
+
+    `/` renders a page that listens to what `?topic=` names; `/login?user=` and `/logout` change the identity.
+
+    Arguments:
+        view: called when `/` is rendered, with the page open already.
+        key: a secret key of the test's own.
+        setup: what else `pagews.setup()` takes.
+    """
+
+    __test__ = False
+
+    def __init__(self, *, view: View | None = None, key: str | None = None, **setup: Any) -> None:
+        self.key = key or new_key()
+        self.app = web.Application()
+        self._view = view
+        self._server = TestServer(self.app)
+        aiohttp_jinja2.setup(self.app, loader=jinja2.DictLoader(_TEMPLATES))
+        pagews.setup(self.app, **{"secret_key": self.key, **setup})
+        self.app.router.add_get("/", self._page)
+        self.app.router.add_get("/login", self._login)
+        self.app.router.add_get("/logout", self._logout)
+
+    @property
+    def publisher(self) -> pagews.Publisher:
+        return pagews.get_publisher(self.app)
+
+    @property
+    def port(self) -> int:
+        assert self._server.port is not None
+        return self._server.port
+
+    @property
+    def url(self) -> str:
+        """Its address, without a slash at the end."""
+        return f"http://127.0.0.1:{self.port}"
+
+    async def start(self) -> None:
+        await self._server.start_server()
+
+    async def stop(self) -> None:
+        """Stop serving; also in the middle of a test."""
+        await self._server.close()
+
+    async def _page(self, request: web.Request) -> web.Response:
+        await pagews.open_page(request, topics=request.query.getall("topic", []))
+        if self._view is not None:
+            await self._view(request)
+        return aiohttp_jinja2.render_template("page.html", request, {})
+
+    async def _login(self, request: web.Request) -> web.Response:
+        await pagews.login(request, request.query["user"])
+        return web.Response()
+
+    async def _logout(self, request: web.Request) -> web.Response:
+        await pagews.logout(request)
+        return web.Response()
+
+
+@asynccontextmanager
+async def serving(site: TestSite) -> AsyncIterator[TestSite]:
+    """Serve a site, so that what belongs to the application can be added before: `async with serving(site):`"""
+    await site.start()
+    try:
+        yield site
+    finally:
+        await site.stop()

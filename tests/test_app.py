@@ -1,0 +1,153 @@
+"""`setup()`: what it makes, and what it refuses."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from aiohttp import web
+from pytest_aiohttp.plugin import AiohttpClient
+
+import pagews
+from pagews.testing import Browser
+from pagews.tokens import ENVIRONMENT, new_key
+
+from .apps import KEY, application
+
+
+async def no_coroutine(request: web.Request) -> str | None:
+    return None
+
+
+@pytest.mark.parametrize(
+    ("options", "what_to_do"),
+    [
+        ({"secret_key": "short"}, "python -m pagews key"),
+        ({"secret_key": None}, "python -m pagews key"),
+        ({"broker": "redis://nowhere"}, "'memory://' or a pagews.Broker"),
+        ({"broker": 7}, "'memory://' or a pagews.Broker"),
+        ({"prefix": "pagews"}, "give a path such as"),
+        ({"prefix": "/"}, "a path of its own"),
+        ({"prefix": "/{x}"}, "give a path such as"),
+        ({"public_prefix": "app"}, "give a path such as"),
+        ({"sessions": object()}, "AbstractStorage"),
+        ({"user": lambda request: None}, "async def"),
+        ({"authorize": "yes"}, "async def"),
+        ({"limits": {"heartbeat": 3}}, "Limits"),
+        ({"handler": pagews.WebSocketHandler}, "subclass of pagews.PageHandler"),
+        ({"handler": pagews.PageHandler()}, "subclass of pagews.PageHandler"),
+        ({"delegates": [object()]}, "give a pagews.DelegateTableDef"),
+    ],
+)
+def test_mistakes_that_setup_finds(options: dict[str, Any], what_to_do: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(ENVIRONMENT, raising=False)
+    app = web.Application()
+    with pytest.raises(pagews.ConfigurationError) as caught:
+        pagews.setup(app, **({"secret_key": KEY} | options))
+    assert what_to_do in str(caught.value)
+
+
+def test_setting_up_twice() -> None:
+    with pytest.raises(pagews.ConfigurationError, match="once"):
+        pagews.setup(application(), secret_key=KEY)
+
+
+def test_setting_up_a_sub_app_that_is_already_added() -> None:
+    app, sub = web.Application(), web.Application()
+    app.add_subapp("/sub", sub)
+    with pytest.raises(pagews.ConfigurationError, match="is part of another"):
+        pagews.setup(sub, secret_key=KEY)
+
+
+async def test_setting_up_after_the_start(aiohttp_client: AiohttpClient) -> None:
+    app = web.Application()
+    await aiohttp_client(app)
+    with pytest.raises(pagews.ConfigurationError, match="has started"):
+        pagews.setup(app, secret_key=KEY)
+
+
+def test_setting_up_what_is_no_application() -> None:
+    with pytest.raises(pagews.ConfigurationError, match=r"takes the web\.Application"):
+        pagews.setup(object())  # type: ignore[arg-type]  # the mistake that is tested
+
+
+def test_a_route_that_is_taken() -> None:
+    app = web.Application()
+    app.router.add_get("/pagews/socket", no_coroutine)  # type: ignore[arg-type]  # never called
+    with pytest.raises(pagews.ConfigurationError, match="give another prefix="):
+        pagews.setup(app, secret_key=KEY)
+
+
+def test_a_name_in_two_tables() -> None:
+    one, two = pagews.DelegateTableDef(), pagews.DelegateTableDef()
+
+    async def delegate(page: pagews.Page, data: Any) -> None: ...
+
+    one.on("x")(delegate)
+    two.on("x")(delegate)
+    with pytest.raises(pagews.ConfigurationError, match="two tables"):
+        application(delegates=[one, two])
+    app = application(delegates=one)
+    with pytest.raises(pagews.ConfigurationError, match="two tables"):
+        pagews.add_delegates(app, two)
+
+
+def test_before_the_start_there_is_no_publisher() -> None:
+    with pytest.raises(pagews.ConfigurationError, match="has not started"):
+        pagews.get_publisher(application())
+    with pytest.raises(pagews.ConfigurationError, match="is not set up"):
+        pagews.get_publisher(web.Application())
+
+
+async def test_a_random_key_while_debugging(
+    aiohttp_client: AiohttpClient, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(ENVIRONMENT, raising=False)
+    app = application(secret_key=None, debug=True)
+    assert "a random one is used" in caplog.text
+    async with Browser(await aiohttp_client(app)) as browser:
+        assert (await browser.open()).connected
+    with pytest.raises(pagews.ConfigurationError):
+        application(secret_key="short", debug=True)
+
+
+async def test_the_key_of_the_environment(aiohttp_client: AiohttpClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(ENVIRONMENT, f"{new_key()} {KEY}")
+    async with Browser(await aiohttp_client(application(secret_key=None))) as browser:
+        assert (await browser.open()).connected
+
+
+async def test_another_prefix_and_a_broker_of_ones_own(aiohttp_client: AiohttpClient) -> None:
+    app = application(prefix="/live/", broker=pagews.MemoryBroker())
+    async with Browser(await aiohttp_client(app)) as browser:
+        page = await browser.open()
+        assert page.include["data-pagews"] == "/live"
+
+
+async def test_the_client_script(aiohttp_client: AiohttpClient) -> None:
+    client = await aiohttp_client(application())
+    async with client.get("/pagews/static/pagews.js") as response:
+        assert response.status == 200
+        assert response.content_type == "text/javascript"
+        assert response.headers["Cache-Control"] == "no-cache"
+        assert response.headers["X-Content-Type-Options"] == "nosniff"
+        etag = response.headers["ETag"]
+    async with client.get("/pagews/static/pagews.js", headers={"If-None-Match": etag}) as response:
+        assert response.status == 304
+    for name in ("__init__.py", "nothing.js", "%2e%2e%2fapp.py"):
+        async with client.get(f"/pagews/static/{name}") as response:
+            assert response.status == 404
+
+
+async def test_stopping_sends_pages_and_bare_sockets_away(aiohttp_client: AiohttpClient) -> None:
+    app = application()
+    app.router.add_get("/bare", pagews.websocket(pagews.WebSocketHandler))
+    client = await aiohttp_client(app)
+    page = await Browser(client).open()
+    bare = await client.ws_connect("/bare")
+    await client.server.close()
+    assert await page.closed() == 1012
+    assert (await bare.receive()).data == 1012
+    await bare.close()
+    with pytest.raises(pagews.ConfigurationError, match="has not started"):
+        pagews.get_publisher(app)
