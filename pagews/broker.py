@@ -14,7 +14,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from .limits import Limits
 from .log import Log, Replay
@@ -38,6 +38,9 @@ class Control(NamedTuple):
 
 
 Filed = Push | Control
+
+#: Seconds that a record is kept at a time while its page could still resume.
+RECORD_MARGIN: Final = 1.0
 
 
 class Answer(NamedTuple):
@@ -206,7 +209,10 @@ class Broker(abc.ABC):
 
 @dataclass(slots=True)
 class _Record:
-    """What is kept of a page from its first attach, join or send until it is gone."""
+    """What is kept of a page from its first attach, join or send until it is gone.
+
+    `due`: when it ends if nobody attaches. `head`: the log's when it was last attached, above every cursor it has.
+    """
 
     topics: dict[str, int]
     session_id: str = ""
@@ -214,6 +220,7 @@ class _Record:
     owner: Owner | None = None
     attached: bool = False
     due: float = 0.0
+    head: int = 0
     sends: OrderedDict[int, Message | None] = field(default_factory=OrderedDict)
     sends_size: int = 0
 
@@ -274,7 +281,11 @@ class MemoryBroker(Broker):
         while self._due and self._due[0][0] <= now:
             due, _, page_id = heapq.heappop(self._due)
             record = self._records.get(page_id)
-            if record is not None and not record.attached and record.due == due:
+            if record is None or record.attached or record.due != due:
+                continue
+            if self._may_resume(record):
+                self._expect(page_id, record, RECORD_MARGIN)
+            else:
                 self._remove(page_id, record)
         while self._keys and next(iter(self._keys.values()))[0] < now - self._limits.retention:
             self._keys.popitem(last=False)
@@ -344,6 +355,7 @@ class MemoryBroker(Broker):
             return
         record.owner = owner._replace(left=left or record.owner.left)
         record.attached = False
+        record.head = self._log.head
         self._expect(page_id, record, self._limits.grace if record.owner.left else self._limits.retention)
 
     async def set_topics(
@@ -351,7 +363,7 @@ class MemoryBroker(Broker):
     ) -> dict[str, int]:
         record = self._records.get(page_id)
         if record is None:
-            record = self._records[page_id] = _Record(topics=dict.fromkeys(rendered, 0))
+            record = self._records[page_id] = _Record(topics=dict.fromkeys(rendered, 0), head=self._log.head)
             self._expect(page_id, record, self._limits.retention)
         since = self._log.head
         for topic in add:
@@ -372,6 +384,11 @@ class MemoryBroker(Broker):
 
     async def is_gone(self, page_id: str) -> bool:
         return page_id in self._gone
+
+    def _may_resume(self, record: _Record) -> bool:
+        """Rule 6: a record outlives every cursor of its page, which would else resume without its topics."""
+        left = record.owner is not None and record.owner.left
+        return not left and self._log.watermark <= record.head
 
     def _expect(self, page_id: str, record: _Record, seconds: float) -> None:
         record.due = self._clock() + seconds

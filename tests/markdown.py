@@ -34,7 +34,7 @@ def blocks(page: Path) -> list[Block]:
 
 def rows(text: str) -> Iterator[list[str]]:
     """The cells of every row of every table."""
-    for [row] in _TABLE_ROW.findall(text) and ([row] for row in _TABLE_ROW.findall(text)):
+    for row in _TABLE_ROW.findall(text):
         yield [cell.strip() for cell in re.split(r"(?<!\\)\|", row)]
 
 

@@ -45,8 +45,13 @@ class Desk:
         await self.broker.start(self.node)
         return self
 
-    def pass_time(self, seconds: float) -> None:
-        self.now += seconds
+    def pass_time(self, seconds: int) -> None:
+        for _ in range(seconds):
+            self.now += 1
+            self.broker.tick()
+
+    def pass_days(self, days: int) -> None:
+        self.now += days * 86400
         self.broker.tick()
 
     async def attach(self, page_id: str = "p", **fields: Any) -> Attached:
@@ -158,8 +163,26 @@ async def test_a_later_detach_moves_the_end() -> None:
     await desk.broker.detach("p", Owner("d", 2), left=False)
     desk.pass_time(50)
     assert desk.node.gone_pages == []
-    desk.pass_time(10)
+    desk.pass_time(12)
     assert desk.node.gone_pages == ["p"]
+
+
+async def test_rule_6_a_record_outlives_every_cursor_of_its_page() -> None:
+    desk = await Desk().start()
+    await desk.attach()
+    await desk.broker.set_topics("p", [], ["new"], [])
+    cursor = desk.broker.position
+    await desk.broker.detach("p", Owner("d", 1), left=False)
+    desk.now += 30  # the process was stopped: no tick, so no number, lies between the cursor and now
+    desk.pass_time(59)
+    assert desk.now > 1000 + 60
+    attached = await desk.attach(attempt=2, cursor=cursor)
+    assert attached.replay.lost is None
+    assert "new" in attached.topics
+    await desk.broker.detach("p", Owner("d", 2), left=False)
+    while await desk.broker.topics("p"):
+        desk.pass_time(1)
+    assert (await desk.attach(attempt=3, cursor=cursor)).replay.lost == "expired"
 
 
 async def test_rule_21_topics_are_kept_with_their_since_and_announced() -> None:
@@ -211,9 +234,9 @@ async def test_revocation_of_a_user_ends_the_logins_before_it() -> None:
 async def test_revocations_are_forgotten_after_their_time() -> None:
     desk = await Desk().start()
     await desk.broker.revoke("session:s")
-    desk.pass_time(399 * 86400)
+    desk.pass_days(399)
     assert await desk.broker.revoked("session:s") is not None
-    desk.pass_time(2 * 86400)
+    desk.pass_days(2)
     assert await desk.broker.revoked("session:s") is None
 
 
