@@ -311,10 +311,9 @@ class MemoryBroker(Broker):
         self._receiver.deliver(channel, Push(0, draft))
 
     def _file(self, channel: str, make: Callable[[int], Filed], ttl: float | None = None) -> int:
-        entry = self._log.append(channel, make, self._clock(), ttl)
-        if entry.message is not None:
-            self._receiver.deliver(channel, entry.message)
-        return entry.seq
+        message = self._log.append(channel, make, self._clock(), ttl)
+        self._receiver.deliver(channel, message)
+        return message.seq
 
     async def subscribe(self, channels: Collection[str]) -> None:
         """Everything is delivered here anyway: there is one node."""

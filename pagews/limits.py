@@ -14,7 +14,7 @@ MIB = 1024 * KIB
 class Limits:
     """The bounds of one application. Sizes are bytes, times are seconds; all must be above zero.
 
-    `docs/reference.md` says of each what happens when it is reached, and which counter of
+    `docs/reference/limits.md` says of each what happens when it is reached, and which counter of
     `publisher.statistics()` shows it.
 
     Raises:

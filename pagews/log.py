@@ -13,14 +13,17 @@ from dataclasses import dataclass, field
 from typing import Generic, Literal, NamedTuple, Protocol, TypeVar
 
 
-class Sized(Protocol):
-    """What can be filed: it knows its bytes."""
+class Fileable(Protocol):
+    """What can be filed: it knows its number and its bytes."""
+
+    @property
+    def seq(self) -> int: ...
 
     @property
     def size(self) -> int: ...
 
 
-M = TypeVar("M", bound=Sized)
+M = TypeVar("M", bound=Fileable)
 
 Lost = Literal["epoch", "expired", "trimmed"]
 
@@ -45,13 +48,13 @@ class Entry(Generic[M]):
 
 
 class Replay(NamedTuple, Generic[M]):
-    """What a read found. With `lost` there are no entries, and `upto` is where to go on from.
+    """What a read found, by number. With `lost` there are no messages, and `upto` is where to go on from.
 
     `more`: the read was cut short at `upto`; read on from there.
     """
 
     lost: Lost | None
-    entries: list[Entry[M]]
+    messages: list[M]
     upto: int
     more: bool
 
@@ -107,8 +110,11 @@ class Log(Generic[M]):
         """How many channels have entries."""
         return len(self._channels)
 
-    def append(self, channel: str, make: Callable[[int], M], now: float, ttl: float | None = None) -> Entry[M]:
-        """Number and file a message: `make` gets the number. `ttl` is its own time to live, in seconds."""
+    def append(self, channel: str, make: Callable[[int], M], now: float, ttl: float | None = None) -> M:
+        """Number and file a message: `make` gets the number. `ttl` is its own time to live, in seconds.
+
+        Returns the message, which is to be handed out even if the bounds have taken it out of the log at once.
+        """
         seq = self.head + 1
         message = make(seq)
         size = message.size
@@ -128,7 +134,7 @@ class Log(Generic[M]):
         self._trim(filed)
         if self.size > self._total_bytes:
             self._shrink(now)
-        return entry
+        return message
 
     def tick(self, now: float) -> int:
         """Let time take a number (rule 6), and age take what is older than the retention. Call it at a steady pace."""
@@ -221,5 +227,5 @@ class Log(Generic[M]):
         entry.message = None
 
 
-def _unexpired(entries: list[Entry[M]], now: float) -> list[Entry[M]]:
-    return [entry for entry in entries if entry.message is not None and not entry.expired(now)]
+def _unexpired(entries: list[Entry[M]], now: float) -> list[M]:
+    return [entry.message for entry in entries if entry.message is not None and not entry.expired(now)]

@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Awaitable, Callable, Collection, Coroutine
-from typing import Any, Final, NamedTuple, Protocol
+from collections.abc import Awaitable, Callable, Collection
+from typing import Final, NamedTuple, Protocol
 
 from . import wire
 from .broker import Answer, Attach, Broker, Filed, Position
@@ -160,7 +160,9 @@ class Node:
                 topics = {*arrival.topics, *await self.broker.topics(arrival.page_id)}
                 other = arrival._replace(page_id=self._new_page_id(), topics=topics)
                 return await self.attach(other, socket, forked=True)
-            replay = attached.replay
+            # The record was read in the same step: what it was told about itself by then is in it already.
+            pushes = [message for message in attached.replay.messages if isinstance(message, Push)]
+            replay = attached.replay._replace(messages=pushes)
             if await self._set_topics(page, attached.topics):
                 replay = await self.broker.read(page.epoch, page.cursors(), self.limits.replay_chunk)
         except BaseException:
@@ -181,7 +183,7 @@ class Node:
             page.epoch, page.position = self.broker.position.epoch, replay.upto
         self._observer.attached(page)
         if not self._write_replay(page, replay):
-            self._spawn(page, self._catch_up(page))
+            self._spawn(page, self._catch_up)
 
     def welcome(
         self, page: PageSession, replay: Replay[Filed], *, forked: bool = False, token: str | None = None
@@ -202,9 +204,9 @@ class Node:
 
     async def detach(self, page: PageSession, *, left: bool) -> None:
         """The socket of `page` has ended; `left`: its document said goodbye."""
-        if not page.attached:
-            return
-        self._remove(page, Event.BYE if left else Event.CUT)
+        if page.attached:
+            self._remove(page, Event.BYE if left else Event.CUT)
+        # Also when the server ended it: only now is it certain that nothing comes from it any more.
         await self.broker.detach(page.id, Owner(page.document, page.attempt), left=left)
 
     async def end_page(self, page_id: str, code: int, reason: str) -> None:
@@ -267,11 +269,17 @@ class Node:
 
     def _write_replay(self, page: PageSession, replay: Replay[Filed]) -> bool:
         """Write what a read has found; True when the page is live then."""
-        for entry in replay.entries:
-            if isinstance(entry.message, Push) and page.replayed(entry.seq):
+        for message in replay.messages:
+            if not page.replayed(message.seq):
+                continue
+            if isinstance(message, Push):
                 self.counters.replayed += 1
                 self.counters.delivered += 1
-                page.socket.send_info(entry.message)
+                page.socket.send_info(message)
+            elif message.kind == "topics":
+                # Rule 21: what comes behind it was read without the topics that it announces.
+                page.relearn = True
+                return False
         page.position = max(page.position, replay.upto)
         if page.state is not State.REPLAYING:
             return True  # its socket ended, or is full: whoever sees to that reads on
@@ -307,7 +315,7 @@ class Node:
         page.happened(Event.LAGGED)
         page.clear_held()
         self.counters.dropped["lagged"] += 1
-        self._spawn(page, self._recover(page))
+        self._spawn(page, self._recover)
 
     async def _recover(self, page: PageSession) -> None:
         try:
@@ -323,7 +331,7 @@ class Node:
         page.relearn = True
         if page.state is State.LIVE:
             page.happened(Event.REREAD)
-            self._spawn(page, self._catch_up(page))
+            self._spawn(page, self._catch_up)
 
     async def _set_topics(self, page: PageSession, topics: dict[str, int]) -> bool:
         """Let `page` listen to `topics`; True when some are new, and must be read."""
@@ -339,26 +347,22 @@ class Node:
             await self.broker.subscribe(new)
         return bool(new)
 
-    def _spawn(self, page: PageSession, work: Coroutine[Any, Any, None]) -> None:
+    def _spawn(self, page: PageSession, work: Callable[[PageSession], Awaitable[None]]) -> None:
         if page.task is not None and page.task is not asyncio.current_task():
             page.task.cancel()
-        page.task = self._background(self._guard(page, work))
+        task = page.task = asyncio.create_task(self._guard(page, work))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
-    async def _guard(self, page: PageSession, work: Coroutine[Any, Any, None]) -> None:
+    async def _guard(self, page: PageSession, work: Callable[[PageSession], Awaitable[None]]) -> None:
         try:
-            await work
+            await work(page)
         except (ConnectionError, TimeoutError):
             page.socket.end(CloseCode.TOO_SLOW, "the reader is too slow")
         except Exception:
             logger.exception("reading on for a page failed")
             self.counters.failed["catch up"] += 1
             page.socket.end(CloseCode.INTERNAL, "reading on failed")
-
-    def _background(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        task = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        return task
 
     # --- from the page ------------------------------------------------------------------------------------------------
 

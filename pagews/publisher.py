@@ -92,11 +92,7 @@ class Receipt:
 
 
 class Target:
-    """What a push is addressed to: a page, a browser session, a user or a topic.
-
-    Attributes:
-        id: the page's, session's or user's id, or the topic's name.
-    """
+    """What a push is addressed to: a page, a browser session, a user or a topic."""
 
     __slots__ = ("_address", "_publisher")
 
@@ -106,6 +102,7 @@ class Target:
 
     @property
     def id(self) -> str:
+        """The page's, session's or user's id, or the topic's name."""
         return self._address.name
 
     @overload
@@ -200,7 +197,6 @@ class Page(PageTarget):
     """A page session, as views, delegates and signals get it.
 
     Attributes:
-        app: the application.
         session: its browser session, a target. user: its user, a target, or None while nobody is logged in.
     """
 
@@ -216,6 +212,7 @@ class Page(PageTarget):
 
     @property
     def app(self) -> web.Application:
+        """The application."""
         return self._publisher.app
 
     @property
@@ -252,7 +249,8 @@ class Publisher:
     Attributes:
         on_attach, on_detach, on_gone: signals in the manner of aiohttp's: append an `async` function that takes the
             `Page`. Attach and detach say where a page is now; gone comes once, for pages that were once attached.
-            Receivers are called one after the other, in the order of the events.
+            Append in `on_startup` or `cleanup_ctx`, after `setup()`: from the first event on they are frozen. Receivers
+            are called one after the other, in the order of the events.
     """
 
     def __init__(self, app: web.Application, limits: Limits, counters: Counters) -> None:
@@ -374,12 +372,15 @@ class Publisher:
     # --- what the node tells ------------------------------------------------------------------------------------------
 
     def attached(self, page: PageSession) -> None:
+        """A page has a socket now."""
         self._tell(self.on_attach, self._facade(page))
 
     def detached(self, page: PageSession) -> None:
+        """A page has none any more."""
         self._tell(self.on_detach, self._facade(page))
 
     def gone(self, page_id: str, session_id: str, user_id: str | None) -> None:
+        """A page has ended: whoever asks it need not wait."""
         channel = Address("page", page_id).channel
         for receipt in tuple(self._receipts.values()):
             if receipt.channel == channel:
@@ -387,6 +388,7 @@ class Publisher:
         self._tell(self.on_gone, Page(self, page_id, session_id, user_id, frozenset()))
 
     def answered(self, answer: Answer) -> None:
+        """A page has answered: give it to the receipt."""
         receipt = self._receipts.get(answer.receipt)
         if receipt is None or not receipt.add(answer):
             self.counters.refused["answer nobody waits for"] += 1
@@ -394,9 +396,7 @@ class Publisher:
     # --- signals ------------------------------------------------------------------------------------------------------
 
     async def start(self) -> None:
-        """Freeze the signals and begin to send them."""
-        for signal in (self.on_attach, self.on_detach, self.on_gone):
-            signal.freeze()
+        """Begin to send the signals."""
         self._telling = asyncio.create_task(self._send_signals())
 
     async def stop(self) -> None:
@@ -407,6 +407,7 @@ class Publisher:
             await asyncio.wait([self._telling])
 
     def _tell(self, signal: Signal[Page], page: Page) -> None:
+        signal.freeze()
         if signal:
             self._events.put_nowait((signal, page))
 

@@ -6,7 +6,7 @@
             await page.send("mod_example", {"hello": "world"})
             assert await page.expect("growl") == {"text": "got it"}
 
-It does what `docs/protocol.md` asks of a client, and nothing that needs a browser.
+It does what `docs/reference/protocol.md` asks of a client, and nothing that needs a browser.
 """
 
 from __future__ import annotations

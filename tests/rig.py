@@ -18,6 +18,8 @@ from pagews.page import PageSession
 from pagews.socket import Socket
 from pagews.wire import Draft
 
+_REQUEST = make_mocked_request("GET", "/")
+
 
 def frames(data: bytes) -> list[bytes]:
     """The payloads of a run of unmasked frames."""
@@ -79,6 +81,11 @@ class Passing(WebSocketHandler):
 
     def websocket_info(self, message: Any, context: Context) -> Replies:
         return message.message  # type: ignore[no-any-return]
+
+
+def bare_context() -> Context:
+    """The context of a socket that nobody has asked for."""
+    return Context(_REQUEST, {})
 
 
 class Rig:
@@ -145,7 +152,7 @@ class Client:
         """Attach by a new socket; returns when what there was to read has been written."""
         self.attempt = self.attempt + 1 if attempt is None else attempt
         node, self.wire = self.rig.node, Wire()
-        context = Context(make_mocked_request("GET", "/"), {})
+        context = bare_context()
         self.socket = Socket(Passing(), context, self.wire, node.output, self.rig.counters, self.rig.limits)
         arrival = Arrival(
             self.page_id, "s", user, self.topics, self.rig.now, self.document, self.attempt, cursor or self.cursor

@@ -9,7 +9,6 @@ from typing import Any, Final
 import aiohttp_jinja2
 import jinja2
 from aiohttp import web
-from aiohttp.test_utils import TestServer
 
 import pagews
 from pagews.tokens import new_key
@@ -27,16 +26,19 @@ class TestSite:
     Arguments:
         view: called when `/` is rendered, with the page open already.
         key: a secret key of the test's own.
+        handler_cancellation: aiohttp's: whether a client that is cut cancels what its request runs.
         setup: what else `pagews.setup()` takes.
     """
 
     __test__ = False
 
-    def __init__(self, *, view: View | None = None, key: str | None = None, **setup: Any) -> None:
+    def __init__(
+        self, *, view: View | None = None, key: str | None = None, handler_cancellation: bool = False, **setup: Any
+    ) -> None:
         self.key = key or new_key()
         self.app = web.Application()
         self._view = view
-        self._server = TestServer(self.app)
+        self._runner = web.AppRunner(self.app, access_log=None, handler_cancellation=handler_cancellation)
         aiohttp_jinja2.setup(self.app, loader=jinja2.DictLoader(_TEMPLATES))
         pagews.setup(self.app, **{"secret_key": self.key, **setup})
         self.app.router.add_get("/", self._page)
@@ -49,8 +51,7 @@ class TestSite:
 
     @property
     def port(self) -> int:
-        assert self._server.port is not None
-        return self._server.port
+        return int(self._runner.addresses[0][1])
 
     @property
     def url(self) -> str:
@@ -58,11 +59,12 @@ class TestSite:
         return f"http://127.0.0.1:{self.port}"
 
     async def start(self) -> None:
-        await self._server.start_server()
+        await self._runner.setup()
+        await web.TCPSite(self._runner, "127.0.0.1", 0).start()
 
     async def stop(self) -> None:
         """Stop serving; also in the middle of a test."""
-        await self._server.close()
+        await self._runner.cleanup()
 
     async def _page(self, request: web.Request) -> web.Response:
         await pagews.open_page(request, topics=request.query.getall("topic", []))

@@ -69,6 +69,10 @@ class Desk:
         return await self.broker.attach(hello._replace(**fields))
 
 
+def data_of(attached: Attached) -> list[Any]:
+    return [message.data for message in attached.replay.messages if isinstance(message, Push)]
+
+
 async def test_a_push_is_numbered_filed_and_delivered() -> None:
     desk = await Desk().start()
     start = desk.broker.position
@@ -79,7 +83,7 @@ async def test_a_push_is_numbered_filed_and_delivered() -> None:
     assert isinstance(second, Push)
     assert (first.seq, second.seq) == (start.seq + 1, 0)
     replay = await desk.broker.read(start.epoch, {"page:p": start.seq}, 1000)
-    assert [entry.message for entry in replay.entries] == [first]
+    assert replay.messages == [first]
     assert desk.broker.log_size()[:2] == (1, 1)
 
 
@@ -101,11 +105,11 @@ async def test_attach_reads_from_the_cursor() -> None:
     desk = await Desk().start()
     cursor = desk.broker.position
     for channel in ("page:p", "session:s", "user:ann", "topic:t", "page:other", "user:bob"):
-        await desk.broker.publish(channel, draft())
+        await desk.broker.publish(channel, draft(channel))
     attached = await desk.attach(cursor=cursor)
     assert attached.claim is Claim.GRANTED
     assert attached.topics == {"t": 0}
-    assert [entry.channel for entry in attached.replay.entries] == ["page:p", "session:s", "user:ann", "topic:t"]
+    assert data_of(attached) == ["page:p", "session:s", "user:ann", "topic:t"]
     assert (await desk.attach("q", cursor=Position("other", 0))).replay.lost == "epoch"
 
 
@@ -196,8 +200,7 @@ async def test_rule_21_topics_are_kept_with_their_since_and_announced() -> None:
     await desk.broker.publish("topic:new", draft("after"))
     attached = await desk.attach(attempt=2, cursor=Position(desk.broker.position.epoch, 0))
     assert attached.topics == {"new": head}
-    found = [entry for entry in attached.replay.entries if entry.channel == "topic:new"]
-    assert [message.data for entry in found if isinstance(message := entry.message, Push)] == ["after"]
+    assert data_of(attached) == ["after"]
 
 
 async def test_topics_of_a_page_that_is_only_rendered() -> None:

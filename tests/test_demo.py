@@ -181,9 +181,9 @@ async def test_no_more_jobs_than_the_limit(browser: Browser) -> None:
 
 async def enter(page: PageStandIn, name: str) -> list[dict[str, str]]:
     """What the chat panel does when a visitor comes in; returns what was said before."""
-    lines: list[dict[str, str]] = await page.send("chat_name", {"name": name})
+    await page.send("chat_name", {"name": name})
     await page.join("chat")
-    await page.send("chat_arrive")
+    lines: list[dict[str, str]] = await page.send("chat_arrive")
     return lines
 
 

@@ -34,7 +34,7 @@ class Filing(Log[Item]):
 
     def after(self, cursor: int, *channels: str, now: float = 0.0, limit: int = 10**9) -> list[int] | str:
         replay = self.read("e", dict.fromkeys(channels, cursor), now, limit)
-        return replay.lost or [entry.seq for entry in replay.entries]
+        return replay.lost or [message.seq for message in replay.messages]
 
 
 def test_numbers_rise_by_acceptance_over_all_channels() -> None:
@@ -145,9 +145,9 @@ def test_rule_5_a_read_that_is_limited_ends_at_one_number_for_all_channels() -> 
     for channel in "aaabbb":
         log.put(channel)
     replay = log.read("e", {"a": 0, "b": 0}, 0.0, 40)
-    assert ([entry.seq for entry in replay.entries], replay.upto, replay.more) == ([1, 2, 3, 4], 4, True)
+    assert ([message.seq for message in replay.messages], replay.upto, replay.more) == ([1, 2, 3, 4], 4, True)
     replay = log.read("e", {"a": 4, "b": 4}, 0.0, 40)
-    assert ([entry.seq for entry in replay.entries], replay.upto, replay.more) == ([5, 6], 6, False)
+    assert ([message.seq for message in replay.messages], replay.upto, replay.more) == ([5, 6], 6, False)
 
 
 def test_rule_5_a_read_moves_on_even_when_one_entry_is_above_the_limit() -> None:
@@ -155,7 +155,7 @@ def test_rule_5_a_read_moves_on_even_when_one_entry_is_above_the_limit() -> None
     log.put("a", size=1000)
     log.put("a", size=1000)
     replay = log.read("e", {"a": 0}, 0.0, 1)
-    assert ([entry.seq for entry in replay.entries], replay.upto, replay.more) == ([1], 1, True)
+    assert ([message.seq for message in replay.messages], replay.upto, replay.more) == ([1], 1, True)
 
 
 def test_rule_6_time_takes_numbers_on_a_quiet_log() -> None:

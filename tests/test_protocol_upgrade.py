@@ -15,7 +15,7 @@ from websockets.exceptions import InvalidStatus
 
 from pagews import Limits
 from pagews.site import get_site
-from pagews.tokens import new_key
+from pagews.tokens import Tokens, new_key
 from tests.sites import TestSite, serving
 from tests.wire_client import Closed, Visitor, new_document
 
@@ -249,22 +249,44 @@ async def test_a_token_of_an_older_key_is_good() -> None:
     assert (kind, welcome["lost"]) == ("welcome", "epoch")
 
 
-async def test_a_token_past_half_of_its_life_is_replaced() -> None:
-    async with serving(TestSite(limits=Limits(token_life=1e-9))) as site, Visitor(site.url) as visitor:
-        token = await visitor.token()
-        # Fernet counts in whole seconds, so it is good for the rest of this one, though older than half of its life.
-        while await_next_second(token, site.key):
-            token = await visitor.token()
-        wire = await visitor.attach(token)
-        fresh = wire.welcome["token"]
-        assert isinstance(fresh, str)
+async def test_a_token_past_half_of_its_life_is_replaced(site: TestSite, visitor: Visitor) -> None:
+    later = move_clock(site)
+    token = await visitor.token()
+    later(0.4)
+    assert (await visitor.attach(token)).welcome["token"] is None
+    later(0.6)
+    fresh = (await visitor.attach(token, document=(document := new_document()))).welcome["token"]
+    later(1.1)
 
-    assert fresh != token
+    assert await answer(visitor, token) == BAD_TOKEN
+    assert (await visitor.attach(fresh, document=document, attempt=2)).welcome["resumed"]
 
 
-def await_next_second(token: str, key: str) -> bool:
-    """Whether a token has been made in another second than this one."""
-    return Fernet(key).extract_timestamp(token.encode()) != int(time.time())
+async def test_a_token_is_replaced_while_its_page_is_open(site: TestSite, visitor: Visitor) -> None:
+    later = move_clock(site)
+    token = await visitor.token()
+    document = new_document()
+    wire = await visitor.attach(token, document=document)
+    later(0.6)
+    kind, fresh = await wire.ask("pong")
+    assert kind == "token"
+    # Not again: the next frame answers the next send.
+    await wire.send("pong")
+    assert (await wire.ask("send", 1, 1, "none", None))[0] == "result"
+    later(1.1)
+
+    assert (await visitor.attach(fresh, document=document, attempt=2)).page == wire.page
+
+
+def move_clock(site: TestSite) -> Callable[[float], None]:
+    """Lets the site's tokens age: call it with a share of their life."""
+    life, share = Limits().token_life, [0.0]
+    get_site(site.app).tokens = Tokens([site.key.encode()], life, clock=lambda: time.time() + share[0] * life)
+
+    def later(of_its_life: float) -> None:
+        share[0] = of_its_life
+
+    return later
 
 
 # --- who it is --------------------------------------------------------------------------------------------------------

@@ -7,14 +7,13 @@ from collections.abc import Awaitable
 from typing import Any
 
 import pytest
-from aiohttp.test_utils import make_mocked_request
 
 from pagews import Binary, Close, Context, Limits, Text, WebSocketHandler
 from pagews.counters import Counters
 from pagews.handler import Replies
 from pagews.socket import Output, Socket
 
-from .rig import Wire, turn
+from .rig import Wire, bare_context, turn
 
 
 class Bench:
@@ -23,7 +22,7 @@ class Bench:
     def __init__(self, handler: WebSocketHandler, **limits: float) -> None:
         self.wire = Wire()
         self.counters = Counters()
-        self.context = Context(make_mocked_request("GET", "/"), {})
+        self.context = bare_context()
         self.socket = Socket(
             handler,
             self.context,

@@ -1,0 +1,80 @@
+# Everything that one does with a checkout. `make` alone lists it.
+
+# The interpreter that the environment is made with, and the port of the demo: make demo PYTHON=python3.13 PORT=9000
+PYTHON ?= python3
+PORT ?= 8080
+
+VENV := .venv
+export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+# npm and Chromium write below HOME, and some build machines have none.
+ifeq ($(strip $(HOME)),)
+export HOME := $(CURDIR)/$(VENV)/home
+endif
+
+# One environment, filled in steps: each stamp is touched when its step is complete.
+CREATED := $(VENV)/.created
+SITE := $(VENV)/.site
+TOOLS := $(VENV)/.tools
+NODE := $(VENV)/.node
+MODULES := node_modules/.package-lock.json
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.NOTPARALLEL:
+.PHONY: help demo test lint bench clean
+
+help:
+	@echo "make demo    serve the demo at http://127.0.0.1:$(PORT) (another port: make demo PORT=9000)"
+	@echo "make test    run every test: Python, JavaScript, and in Chromium"
+	@echo "make lint    check style and types"
+	@echo "make bench   measure against plain aiohttp and python-socketio"
+	@echo "make clean   remove what the others have made"
+
+demo: $(SITE)
+	@echo "The demo: http://127.0.0.1:$(PORT) (another port: make demo PORT=9000; Ctrl-C ends it)"
+	@exec python -m demo --port $(PORT)
+
+test: system $(TOOLS) $(NODE)
+	python -m pytest
+
+lint: $(TOOLS) $(NODE) $(MODULES)
+	ruff check .
+	ruff format --check .
+	mypy
+	node_modules/.bin/tsc -p tsconfig.json
+
+bench: $(TOOLS)
+	python -m benchmarks
+
+clean:
+	rm -rf $(VENV) node_modules build dist pagews.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Both at once, so that whoever has to install them by hand is told so once.
+.PHONY: system
+system:
+	@$(PYTHON) -m tools.system venv chromium
+
+$(CREATED):
+	@$(PYTHON) -m tools.system venv
+	$(PYTHON) -m venv --clear $(VENV)
+	@touch $@
+
+$(SITE): setup.cfg pyproject.toml | $(CREATED)
+	python -m pip install --quiet --editable .
+	@touch $@
+
+$(TOOLS): setup.cfg pyproject.toml | $(CREATED)
+	python -m pip install --quiet --editable '.[dev]'
+	@touch $@
+
+$(NODE): setup.cfg | $(TOOLS)
+	@python -c 'from tools.programs import find_node; raise SystemExit(find_node() is None)' \
+		|| python -m pip install --quiet --editable '.[node]'
+	@touch $@
+
+$(MODULES): package.json package-lock.json | $(NODE)
+	npm ci --no-audit --no-fund --no-update-notifier
+	@touch $@

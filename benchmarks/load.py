@@ -1,0 +1,173 @@
+"""The load client: many connections of one process, and the proof that none missed a message."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+
+from benchmarks.dialects import Dialect
+from benchmarks.errors import MeasurementFailed
+from benchmarks.frames import CLOSE, TEXT, FrameReader
+from benchmarks.payload import MARK, NUMBER_DIGITS
+from benchmarks.visits import Visit
+
+# So many browsers connect at the same time: fewer than wait in a listening socket's queue.
+_ATTACH_TOGETHER = 32
+
+
+class Connection(asyncio.Protocol):
+    """A page's socket. Raises nothing into the loop: what goes wrong is handed to the load."""
+
+    def __init__(self, load: Load, visit: Visit) -> None:
+        self._load = load
+        self._visit = visit
+        self._transport: asyncio.Transport | None = None
+        self._head: bytes | None = b""
+        self._frames = FrameReader()
+        self.attached: asyncio.Future[None] = load.loop.create_future()
+        self.next_number = 0
+        self.end_number = 0
+        self.last_delivery = b""
+        self.last_arrival_ns = 0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        transport.write(self._load.dialect.opening(self._visit))
+
+    def data_received(self, data: bytes) -> None:
+        self.last_arrival_ns = time.monotonic_ns()
+        try:
+            if self._head is not None:
+                data = self._read_head(data)
+            for opcode, frame in self._frames.feed(data):
+                self._receive(opcode, frame)
+        except MeasurementFailed as failure:
+            self._load.fail(failure)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if not self._load.closed:
+            self._load.fail(MeasurementFailed(f"the server closed a connection: {exc}"))
+
+    def write(self, data: bytes) -> None:
+        assert self._transport is not None
+        self._transport.write(data)
+
+    def abort(self) -> None:
+        if self._transport is not None:
+            self._transport.abort()
+
+    def _read_head(self, data: bytes) -> bytes:
+        head, separator, rest = ((self._head or b"") + data).partition(b"\r\n\r\n")
+        if not separator:
+            self._head = head
+            return b""
+        if not head.startswith(b"HTTP/1.1 101 "):
+            raise MeasurementFailed(f"upgrade refused: {head + rest!r}")
+        self._head = None
+        dialect = self._load.dialect
+        if greeting := dialect.greeting(self._visit):
+            self.write(greeting)
+        if dialect.attached_by_upgrade:
+            self.attached.set_result(None)
+        return rest
+
+    def _receive(self, opcode: int, frame: bytes) -> None:
+        mark = frame.find(MARK)
+        if opcode == TEXT and mark >= 0:
+            number = int(frame[mark + 1 : mark + 1 + NUMBER_DIGITS])
+            if number != self.next_number or number == self.end_number:
+                raise MeasurementFailed(f"received {number}, when {self._expected()} was to come")
+            self.next_number = number + 1
+            self.last_delivery = frame
+            if self.next_number == self.end_number:
+                self._load.one_complete()
+        elif opcode == TEXT:
+            self._receive_other(frame)
+        elif opcode == CLOSE:
+            raise MeasurementFailed(f"the server closed a connection: {frame!r}")
+
+    def _expected(self) -> str:
+        return "nothing" if self.next_number == self.end_number else str(self.next_number)
+
+    def _receive_other(self, frame: bytes) -> None:
+        dialect = self._load.dialect
+        if not self.attached.done() and dialect.completes_attach(frame):
+            self.attached.set_result(None)
+        elif answer := dialect.answer(frame):
+            self.write(answer)
+
+
+class Load:
+    """The connections to one server.
+
+    Every message has a number, and the numbers that a connection expects are named before they are asked for. Anything
+    else that arrives, and anything that does not, fails the measurement.
+    """
+
+    def __init__(self, dialect: Dialect, port: int, timeout: float = 60) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.dialect = dialect
+        self.connections: list[Connection] = []
+        self.closed = False
+        self._port = port
+        self._timeout = timeout
+        self._incomplete = 0
+        self._all_complete: asyncio.Future[None] = self.loop.create_future()
+        self._failure: MeasurementFailed | None = None
+        self._next_number = 0
+
+    async def attach(self, visits: Sequence[Visit]) -> None:
+        """Open a socket for each visit and wait until every page is attached."""
+        async with asyncio.timeout(self._timeout):
+            for first in range(0, len(visits), _ATTACH_TOGETHER):
+                await asyncio.gather(*(self._attach_one(visit) for visit in visits[first : first + _ATTACH_TOGETHER]))
+
+    async def deliver(self, connections: Sequence[Connection], count: int, ask: Callable[[int, int], None]) -> None:
+        """Call ``ask(first number, count)`` and wait until each of these connections received just those numbers."""
+        first = self._next_number
+        self._next_number += count
+        for connection in connections:
+            connection.next_number = first
+            connection.end_number = first + count
+        self._incomplete = len(connections)
+        self._all_complete = self.loop.create_future()
+        ask(first, count)
+        try:
+            async with asyncio.timeout(self._timeout):
+                await self._all_complete
+        except TimeoutError:
+            missing = sum(connection.end_number - connection.next_number for connection in connections)
+            raise MeasurementFailed(f"{missing} messages did not arrive within {self._timeout} s") from None
+        self.check()
+
+    def one_complete(self) -> None:
+        """A connection has received the last number that it expects."""
+        self._incomplete -= 1
+        if not self._incomplete and not self._all_complete.done():
+            self._all_complete.set_result(None)
+
+    def fail(self, failure: MeasurementFailed) -> None:
+        """Remember what went wrong first, and wake whoever waits."""
+        self._failure = self._failure or failure
+        for waiter in (self._all_complete, *(connection.attached for connection in self.connections)):
+            if not waiter.done():
+                waiter.set_result(None)
+
+    def check(self) -> None:
+        """Raise what went wrong, also between two deliveries."""
+        if self._failure is not None:
+            raise self._failure
+
+    def close(self) -> None:
+        """Cut every connection."""
+        self.closed = True
+        for connection in self.connections:
+            connection.abort()
+
+    async def _attach_one(self, visit: Visit) -> None:
+        _, connection = await self.loop.create_connection(lambda: Connection(self, visit), "127.0.0.1", self._port)
+        self.connections.append(connection)
+        await connection.attached
+        self.check()

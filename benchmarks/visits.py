@@ -1,0 +1,51 @@
+"""Fetches pages as a browser would, for the cookie and the page token that come with them."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from dataclasses import dataclass
+
+from benchmarks.errors import MeasurementFailed
+
+_COOKIE = re.compile(r"^set-cookie: *([^;\r\n]+)", re.IGNORECASE | re.MULTILINE)
+_LENGTH = re.compile(r"^content-length: *(\d+)", re.IGNORECASE | re.MULTILINE)
+_TOKEN = re.compile(r'data-page="([^"]+)"')
+
+# For some thousand pages.
+_FETCH_SECONDS = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Visit:
+    """What a browser knows after it has loaded a page."""
+
+    port: int
+    cookie: str
+    token: str | None
+
+    @property
+    def origin(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+
+async def fetch_visits(port: int, count: int) -> list[Visit]:
+    """Load the page `count` times, each time as a browser that has never been here, over one kept connection."""
+    async with asyncio.timeout(_FETCH_SECONDS):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        try:
+            return [await _visit(reader, writer, port) for _ in range(count)]
+        finally:
+            writer.close()
+
+
+async def _visit(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, port: int) -> Visit:
+    writer.write(f"GET / HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nAccept: text/html\r\n\r\n".encode())
+    head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
+    length = _LENGTH.search(head)
+    body = (await reader.readexactly(int(length[1]))).decode() if length else ""
+    cookie = _COOKIE.search(head)
+    if not head.startswith("HTTP/1.1 200 ") or cookie is None:
+        raise MeasurementFailed(f"the page gave no session cookie: {head!r} {body!r}")
+    token = _TOKEN.search(body)
+    return Visit(port, cookie[1], token[1] if token else None)

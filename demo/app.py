@@ -1,0 +1,45 @@
+"""The demo application: pagews set up once, and the panels added one by one."""
+
+from pathlib import Path
+
+import aiohttp_jinja2
+import jinja2
+from aiohttp import web
+
+import pagews
+from demo import ask, chat, clock, echo, job, nostream, policy, reconnect, source, targets
+
+HERE = Path(__file__).parent
+PREFIX = "/pagews"
+
+routes = web.RouteTableDef()
+routes.static("/static", HERE / "static")
+
+
+@routes.get("/")
+@aiohttp_jinja2.template("index.html")
+async def index(request: web.Request) -> dict[str, object]:
+    page = await pagews.open_page(request, topics=[clock.TOPIC])
+    return {"page": page, "nonce": policy.nonce(request)}
+
+
+def create_app(secret_key: str | None = None) -> web.Application:
+    """The demo site. Without ``secret_key`` and ``PAGEWS_SECRET_KEY`` it makes up a key that lasts until it stops."""
+    app = web.Application(middlewares=[policy.same_origin_posts])
+    app.on_response_prepare.append(policy.add_headers)
+    templates = aiohttp_jinja2.setup(app, loader=jinja2.FileSystemLoader(HERE / "templates"))
+    templates.globals["pagews_prefix"] = PREFIX
+    pagews.setup(
+        app,
+        secret_key=secret_key,
+        prefix=PREFIX,
+        debug=True,
+        delegates=[reconnect.delegates, job.delegates, chat.delegates, ask.delegates, targets.delegates],
+        authorize=chat.may_join,
+    )
+    app.add_routes(routes)
+    for panel in (targets, echo, nostream, source):
+        app.add_routes(panel.routes)
+    for panel_with_tasks in (reconnect, job, chat, clock):
+        panel_with_tasks.setup(app)
+    return app

@@ -1,0 +1,1 @@
+"""What is built from the tree, and what it does where it is installed."""

@@ -1,0 +1,50 @@
+"""`tools.programs` finds programs by PATH, and a Node only if it is new enough."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tools.programs import CHROMIUM_NAMES, find_chromium, find_node
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The only folder in PATH."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    return tmp_path
+
+
+def put(folder: Path, name: str, says: str = "") -> Path:
+    program = folder / name
+    program.write_text(f"#!/bin/sh\necho '{says}'\n")
+    program.chmod(0o755)
+    return program
+
+
+@pytest.mark.parametrize("name", CHROMIUM_NAMES)
+def test_chromium_by_any_of_its_names(name: str, folder: Path) -> None:
+    assert find_chromium() is None
+    program = put(folder, name)
+    assert find_chromium() == program
+
+
+@pytest.mark.parametrize("version", ["v20.0.0", "v24.19.0", "v100.1.2"])
+def test_node_that_is_new_enough(version: str, folder: Path) -> None:
+    put(folder, "npm")
+    assert find_node() is None
+    node = put(folder, "node", version)
+    assert find_node() == node
+
+
+@pytest.mark.parametrize("version", ["v18.20.4", "v2.0.0", "not a version"])
+def test_node_that_is_not(version: str, folder: Path) -> None:
+    put(folder, "npm")
+    put(folder, "node", version)
+    assert find_node() is None
+
+
+def test_node_without_npm(folder: Path) -> None:
+    put(folder, "node", "v24.0.0")
+    assert find_node() is None

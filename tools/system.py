@@ -1,0 +1,85 @@
+"""Sees to what the project needs from the system and pip cannot install: `python3 -m tools.system venv chromium`.
+
+As root on Debian it installs what is missing; anywhere else it says how to, and fails. It runs before the project has
+an environment, on whatever Python there is: standard library only, and syntax that an old Python reads too.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from tools.programs import CHROMIUM_NAMES, find_chromium
+
+MINIMUM_PYTHON = (3, 11)
+APT_SECONDS = 900.0
+
+
+class Requirement(NamedTuple):
+    """Something that must be on the machine."""
+
+    found: Callable[[], bool]
+    debian: str  # the Debian package that brings it
+    elsewhere: str  # what to do on a system without apt
+
+
+REQUIREMENTS = {
+    # Debian cuts ensurepip out of its Pythons, and `python -m venv` fails halfway without it.
+    "venv": Requirement(
+        found=lambda: importlib.util.find_spec("ensurepip") is not None,
+        debian=f"python{sys.version_info[0]}.{sys.version_info[1]}-venv",
+        elsewhere="install a Python that has the modules venv and ensurepip",
+    ),
+    "chromium": Requirement(
+        found=lambda: find_chromium() is not None,
+        debian="chromium",
+        elsewhere="install Chromium and have it in PATH as one of " + ", ".join(CHROMIUM_NAMES),
+    ),
+}
+
+
+def apt_commands(packages: Sequence[str]) -> list[list[str]]:
+    """Return what installs `packages` on Debian."""
+    return [["apt-get", "update"], ["apt-get", "install", "--yes", "--no-install-recommends", *packages]]
+
+
+def install(missing: Sequence[Requirement]) -> str | None:
+    """Install `missing` where that is possible; otherwise return what the user has to do."""
+    if shutil.which("apt-get") is None:
+        return "; ".join(requirement.elsewhere for requirement in missing)
+    commands = apt_commands([requirement.debian for requirement in missing])
+    if os.geteuid() != 0:
+        return " && ".join("sudo " + " ".join(command) for command in commands)
+    for command in commands:
+        print("+", " ".join(command), flush=True)
+        environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+        subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, check=True, timeout=APT_SECONDS)
+    return None
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Return 0 when everything asked for is there in the end, 1 otherwise."""
+    parser = argparse.ArgumentParser(prog="tools.system", description=__doc__)
+    parser.add_argument("names", nargs="+", choices=sorted(REQUIREMENTS))
+    options = parser.parse_args(arguments)
+    if sys.version_info < MINIMUM_PYTHON:
+        wanted, here = (".".join(str(part) for part in version[:2]) for version in (MINIMUM_PYTHON, sys.version_info))
+        print(f"pagews needs Python {wanted} and this is {here}: make PYTHON=/path/to/a/newer/python3", file=sys.stderr)
+        return 1
+    to_do = None
+    if missing := [REQUIREMENTS[name] for name in options.names if not REQUIREMENTS[name].found()]:
+        to_do = install(missing)
+    if to_do is None:
+        return 0
+    print(f"This machine lacks something. Please run this, then try again:\n\n    {to_do}\n", file=sys.stderr)
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
