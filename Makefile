@@ -44,6 +44,7 @@ lint: $(TOOLS) $(NODE) $(MODULES)
 	ruff format --check .
 	mypy
 	node_modules/.bin/tsc -p tsconfig.json
+	node_modules/.bin/tsc -p demo/tsconfig.json
 
 bench: $(TOOLS)
 	python -m benchmarks

@@ -8,6 +8,7 @@ from .broker import Broker, MemoryBroker
 from .controller import websocket, websocket_start
 from .counters import Statistics
 from .delegates import DelegateTableDef
+from .drain import drain
 from .errors import (
     AskTimeout,
     BrokerUnavailable,
@@ -65,6 +66,7 @@ __all__ = [
     "Text",
     "WebSocketHandler",
     "add_delegates",
+    "drain",
     "get_publisher",
     "login",
     "logout",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import logging
-import random
 from collections.abc import AsyncIterator, Iterable
 from pathlib import PurePosixPath
 from types import UnionType
@@ -20,10 +19,11 @@ from .broker import Broker, MemoryBroker
 from .controller import check_handler, default_controller
 from .counters import Counters
 from .delegates import Delegates, DelegateTableDef
-from .errors import CloseCode, ConfigurationError
+from .drain import drain
+from .errors import ConfigurationError
 from .identity import CookieStorage, Identities, UserFunction
 from .limits import Limits
-from .node import RETURN_WINDOW, Node
+from .node import Node
 from .page_handler import PageHandler
 from .publisher import Publisher
 from .renew import renew
@@ -109,7 +109,7 @@ def setup(
     app[SITE] = site
     app.middlewares.append(_middleware(site, own_sessions=sessions is not None))
     app.cleanup_ctx.append(_run)
-    app.on_shutdown.append(_send_away)
+    app.on_shutdown.append(drain)
 
 
 def add_delegates(app: web.Application, table: DelegateTableDef) -> None:
@@ -241,11 +241,3 @@ def _check_middlewares(app: web.Application) -> None:
         ours = ours or getattr(middleware, "__name__", "") == "pagews_middleware"
         if ours and getattr(middleware, "__module__", "") == aiohttp_session.__name__:
             raise ConfigurationError("call aiohttp_session.setup() before pagews.setup(): its middleware comes first")
-
-
-async def _send_away(app: web.Application) -> None:
-    """The server stops: ask every socket to come back, behind what was accepted for it."""
-    site = app[SITE]
-    site.node.draining = True
-    for socket in tuple(site.sockets):
-        socket.close(CloseCode.RESTART, f"the server restarts; retry={random.uniform(0, RETURN_WINDOW):.2f}")

@@ -89,7 +89,10 @@ async def websocket_start(request: web.Request, handler: type[WebSocketHandler] 
     await site.identities.load(request)
     session = read_only(await aiohttp_session.get_session(request))
     ws = web.WebSocketResponse(
-        protocols=handler.protocols, max_msg_size=site.limits.message_up, compress=False, timeout=CLOSE_TIME
+        protocols=handler.protocols,
+        max_msg_size=site.limits.message_up + 1,  # aiohttp refuses what reaches it
+        compress=False,
+        timeout=CLOSE_TIME,
     )
     writer = await ws.prepare(request)
     transport = request.transport

@@ -57,6 +57,11 @@ class Inbox:
             self._task = None
             self._idle()
 
+    async def done(self) -> None:
+        """Wait until nothing is left to do."""
+        if self._task is not None:
+            await asyncio.wait([self._task])
+
     async def stop(self) -> None:
         """Cancel what runs and forget what waits."""
         self._jobs.clear()

@@ -45,6 +45,10 @@ class Limits:
     replay_chunk: int = 128 * KIB
     #: seconds that a page may be away after it said goodbye
     grace: float = 30.0
+    #: seconds over which a process that stops sends its pages away, and over which their returns are spread
+    drain_window: float = 3.0
+    #: seconds that running delegates have to end when the process stops
+    drain_grace: float = 10.0
     #: life of a page token in seconds; it renews itself at half of it
     token_life: float = 12 * 3600.0
     #: how long a delegate, a callback or a signal receiver may run, in seconds

@@ -29,8 +29,6 @@ logger = logging.getLogger("pagews")
 
 #: Seconds between two turns of the heartbeat, and two ticks of the log.
 TURN: Final = 1.0
-#: Over how many seconds the pages of a process that stops are asked to come back, when nothing else is said.
-RETURN_WINDOW: Final = 3.0
 
 
 class Arrival(NamedTuple):
@@ -100,11 +98,25 @@ class Node:
         await self.broker.start(self)
         self._beating = asyncio.create_task(self._beat())
 
+    def return_later(self) -> str:
+        """The reason of a restart: asks a page to come back after a delay that spreads the returns."""
+        return f"the server restarts; retry={random.uniform(0, self.limits.drain_window):.2f}"
+
+    async def finish_jobs(self) -> None:
+        """Let the jobs that run or wait end, for at most the drain grace."""
+        try:
+            async with asyncio.timeout(self.limits.drain_grace):
+                for inbox in tuple(self._inboxes.values()):
+                    await inbox.done()
+        except TimeoutError:
+            logger.warning("delegates still run after the drain grace of %g s: stopped", self.limits.drain_grace)
+            self.counters.dropped["delegates at drain"] += len(self._inboxes)
+
     async def stop(self) -> None:
         """Send the pages away to come back, end what runs, and leave the broker."""
         self.draining = True
         for page in tuple(self.pages.values()):
-            self._end(page, CloseCode.RESTART, f"the server restarts; retry={random.uniform(0, RETURN_WINDOW):.2f}")
+            self._end(page, CloseCode.RESTART, self.return_later())
         for inbox in tuple(self._inboxes.values()):
             await inbox.stop()
         tasks = [*self._tasks, *([self._beating] if self._beating else [])]
@@ -161,7 +173,7 @@ class Node:
                 other = arrival._replace(page_id=self._new_page_id(), topics=topics)
                 return await self.attach(other, socket, forked=True)
             # The record was read in the same step: what it was told about itself by then is in it already.
-            pushes = [message for message in attached.replay.messages if isinstance(message, Push)]
+            pushes: list[Filed] = [message for message in attached.replay.messages if isinstance(message, Push)]
             replay = attached.replay._replace(messages=pushes)
             if await self._set_topics(page, attached.topics):
                 replay = await self.broker.read(page.epoch, page.cursors(), self.limits.replay_chunk)

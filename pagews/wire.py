@@ -1,7 +1,7 @@
 """The wire messages: encoded once, decoded strictly, framed for WebSockets.
 
-`docs/reference/protocol.md` is the protocol. A text message is a JSON array whose first item names its kind; a binary one is a
-4-byte length, that many bytes of such an array whose data is null, and then the data.
+`docs/reference/protocol.md` is the protocol. A text message is a JSON array whose first item names its kind; a binary
+one is a 4-byte length, that many bytes of such an array whose data is null, and then the data.
 """
 
 from __future__ import annotations

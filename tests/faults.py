@@ -73,6 +73,12 @@ def after_bytes(count: int) -> Rule:
     return rule
 
 
+def after_header(before: bytearray, chunk: bytes) -> int | None:
+    """Cut at the end of the HTTP header."""
+    end = (before + chunk).find(b"\r\n\r\n")
+    return None if end < 0 else end + 4 - len(before)
+
+
 def after_frame(containing: bytes = b"") -> Rule:
     """Cut at the end of the next WebSocket frame that contains some bytes."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -151,3 +152,35 @@ async def test_stopping_sends_pages_and_bare_sockets_away(aiohttp_client: Aiohtt
     await bare.close()
     with pytest.raises(pagews.ConfigurationError, match="has not started"):
         pagews.get_publisher(app)
+
+
+async def test_a_drain_sends_away_in_groups_and_lets_delegates_end(aiohttp_client: AiohttpClient) -> None:
+    delegates, gate, ended = pagews.DelegateTableDef(), asyncio.Event(), asyncio.Event()
+
+    @delegates.on("slow")
+    async def slow(page: pagews.Page, data: Any) -> None:
+        gate.set()
+        await asyncio.wait_for(release.wait(), 5)
+        ended.set()
+
+    release = asyncio.Event()
+    app = application(delegates=delegates, limits=pagews.Limits(drain_window=0.2))
+    client = await aiohttp_client(app)
+    async with Browser(client) as browser:
+        pages = [await browser.open() for _ in range(60)]
+        sending = asyncio.create_task(pages[0].send("slow", timeout=0.5))
+        await gate.wait()
+        draining = asyncio.create_task(pagews.drain(app))
+        await pages[0].closed()
+        left = [page for page in pages if page.connected]
+        assert 0 < len(left) < 60
+        for page in pages:
+            assert await page.closed() == 1012
+        assert not draining.done()
+        release.set()
+        await draining
+        assert ended.is_set()
+        async with client.get("/pagews/socket", headers={"Upgrade": "websocket", "Connection": "Upgrade"}) as response:
+            assert response.status == 503
+        with pytest.raises(TimeoutError):
+            await sending

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from tests.faults import HOST, FaultProxy, Frame, Link, after_frame, frames, inside_frame
+from tests.faults import HOST, FaultProxy, Frame, Link, after_frame, after_header, frames, inside_frame
 
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
@@ -356,6 +356,18 @@ def test_frames_of_a_stream() -> None:
     ]
     assert [found.payload for found in frames(HEADER + frame(b"masked", b"\1\2\3\4"))] == [b"masked"]
     assert list(frames(HEADER[:-1])) == list(frames(HEADER)) == []
+
+
+@pytest.mark.parametrize("split", [1, len(HEADER) - 1, len(HEADER), len(HEADER) + 1])
+async def test_cut_at_the_end_of_the_header_however_it_comes(talk: Talk, split: int) -> None:
+    stream = HEADER + frame(b"one")
+    talk.link.down.cut_when(after_header)
+    talk.server_writer.write(stream[:split])
+    if split < len(HEADER):
+        await talk.link.down.until(lambda data: len(data) == split)
+        talk.server_writer.write(stream[split:])
+
+    assert await talk.reader.read() == HEADER
 
 
 @pytest.mark.parametrize("split", range(len(HEADER) + 1, len(HEADER) + 10))

@@ -273,6 +273,8 @@ class Document:
         self._wire: Wire | None = None
         self._task: asyncio.Task[None] | None = None
         self._changed = asyncio.Condition()
+        # What is sent again goes out before what is sent anew.
+        self._in_order = asyncio.Lock()
 
     async def __aenter__(self) -> Self:
         self._task = asyncio.create_task(self._run())
@@ -288,16 +290,17 @@ class Document:
             raise self._task.exception() or AssertionError
 
     @property
-    def cursor(self) -> int:
-        """Up to where it has everything."""
-        return self._seq
+    def unanswered(self) -> int:
+        """How many sends have no result, and answers no confirmation."""
+        return len(self._unanswered) + len(self._answers)
 
     async def send(self, delegate: str, data: Any = None, *, qos: int = 1) -> int:
         """Send now, and again after every cut until there is a result; returns the id."""
-        number = next(self._ids)
-        frame = self._unanswered[number] = ["send", number, qos, delegate, data]
-        if self._wire is not None:
-            await self._write(self._wire, frame)
+        async with self._in_order:
+            number = next(self._ids)
+            frame = self._unanswered[number] = ["send", number, qos, delegate, data]
+            if self._wire is not None:
+                await self._write(self._wire, frame)
         return number
 
     async def until(self, true: Callable[[Document], bool]) -> None:
@@ -346,12 +349,14 @@ class Document:
             case ["welcome", dict() as fields]:
                 self.welcomes.append(fields)
                 assert fields["lost"] is None, fields
+                assert fields["forked"] is False, fields
                 if self._epoch is None:
                     self._epoch, self._seq = fields["epoch"], fields["seq"]
                 self._token = fields["token"] or self._token
-                self._wire = wire
-                for waiting in [*self._unanswered.values(), *self._answers.values()]:
-                    await self._write(wire, waiting)
+                async with self._in_order:
+                    self._wire = wire
+                    for waiting in [*self._unanswered.values(), *self._answers.values()]:
+                        await self._write(wire, waiting)
             case ["push", seq, to, delegate, data, *receipt]:
                 if seq and seq <= self._seq:
                     self.repeated += 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -13,6 +14,7 @@ from playwright.async_api import Browser, BrowserContext, async_playwright
 
 from tests.faults import HOST, FaultProxy
 
+from .journal import PATIENCE
 from .site import Site
 from .tab import Tab
 
@@ -79,9 +81,12 @@ async def put_proxy(serve: Serve) -> AsyncIterator[StartProxy]:
 @pytest_asyncio.fixture(loop_scope="session")
 async def context(browser: Browser, put_proxy: StartProxy) -> AsyncIterator[BrowserContext]:
     """A browser without history and cookies. It is closed before sites and proxies are."""
-    async with await browser.new_context() as fresh:
-        fresh.set_default_timeout(10_000)
-        yield fresh
+    fresh = await browser.new_context()
+    fresh.set_default_timeout(PATIENCE * 1000)
+    yield fresh
+    # Playwright waits for ever for the end of a tab that has begun to load another page.
+    async with asyncio.timeout(PATIENCE):
+        await fresh.close()
 
 
 @pytest_asyncio.fixture(loop_scope="session")

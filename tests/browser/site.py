@@ -48,7 +48,7 @@ _TEMPLATES: Final = {
 <title>A page that needs no script of its own</title>
 <p data-pagews-text="basket:items.count">none</p>
 <i data-pagews-on="basket"></i>
-<form data-pagews-send="order"><input name="item" value="tea"><button>Send</button></form>
+<form data-pagews-send="wait"><input name="item" value="tea"><button>Send</button></form>
 {{ pagews_script(nonce=nonce) }}
 </html>
 """,

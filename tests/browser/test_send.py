@@ -79,6 +79,18 @@ def table() -> pagews.DelegateTableDef:
     return delegates
 
 
+def add_waiting(delegates: pagews.DelegateTableDef) -> asyncio.Event:
+    """Add a delegate that waits for the event, and then returns what it was sent."""
+    go_on = asyncio.Event()
+
+    @delegates.on("wait")
+    async def wait(page: pagews.Page, data: Any) -> Any:
+        await go_on.wait()
+        return ["waited", data]
+
+    return go_on
+
+
 @pytest.mark.parametrize("qos", [1, 2])
 async def test_result(serve: Serve, open_tab: OpenTab, qos: int) -> None:
     site = await serve(delegates=table())
@@ -124,20 +136,18 @@ async def test_wrong_calls(serve: Serve, open_tab: OpenTab) -> None:
 
 
 async def test_timeout_of_the_page_itself(serve: Serve, open_tab: OpenTab) -> None:
-    site = await serve(delegates=table())
+    delegates = table()
+    go_on = add_waiting(delegates)
+    site = await serve(delegates=delegates)
     tab = await open_tab(f"{site.url}/")
 
-    assert (await tab.run(_OUTCOME, ["for ever", 1, {"timeout": 50}]))[:2] == ["PageError", "timeout"]
+    assert (await tab.run(_OUTCOME, ["wait", 1, {"timeout": 50}]))[:2] == ["PageError", "timeout"]
+    go_on.set()
 
 
 async def test_close_rejects_what_waits_and_what_comes(serve: Serve, open_tab: OpenTab) -> None:
     delegates = table()
-    go_on = asyncio.Event()
-
-    @delegates.on("wait")
-    async def wait(page: pagews.Page, data: Any) -> None:
-        await go_on.wait()
-
+    go_on = add_waiting(delegates)
     site = await serve(delegates=delegates)
     tab = await open_tab(f"{site.url}/")
 
@@ -191,14 +201,8 @@ async def test_binary_both_ways(serve: Serve, open_tab: OpenTab, qos: int) -> No
 
 
 async def test_form_in_markup_sends_its_fields(serve: Serve, open_tab: OpenTab) -> None:
-    delegates = pagews.DelegateTableDef()
-    go_on = asyncio.Event()
-
-    @delegates.on("order")
-    async def order(page: pagews.Page, data: Any) -> Any:
-        await go_on.wait()
-        return ["ordered", data]
-
+    delegates = table()
+    go_on = add_waiting(delegates)
     site = Site(delegates=delegates)
     site.add_view("/markup", "markup.html")
     await serve(site)
@@ -209,5 +213,5 @@ async def test_form_in_markup_sends_its_fields(serve: Serve, open_tab: OpenTab) 
     assert await tab.page.get_attribute("form", "aria-busy") == "true"
     go_on.set()
 
-    assert await tab.wait("result") == [["ordered", {"item": "tea"}]]
+    assert await tab.wait("result") == [["waited", {"item": "tea"}]]
     await tab.page.wait_for_function("() => !document.querySelector('form').hasAttribute('aria-busy')")

@@ -1,0 +1,37 @@
+"""Draining: a process asks its sockets to move on before it stops."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+from aiohttp import web
+
+from .errors import CloseCode
+from .site import get_site
+
+#: Sockets that are sent away at once.
+GROUP: Final = 50
+
+
+async def drain(app: web.Application) -> None:
+    """Ask this process's pages to move on, before a stop; also done by itself when the application shuts down.
+
+    New sockets are refused with 503. The open ones are closed with 1012, behind what was accepted for them, in groups
+    over `limits.drain_window` seconds, each with a delay after which to come back. Then running delegates have
+    `limits.drain_grace` seconds to end. (With the embedded broker, which ends with its process, the pages come back to
+    `lost: epoch`.)
+
+    Raises:
+        ConfigurationError: pagews is not set up for the application.
+    """
+    site = get_site(app)
+    site.node.draining = True
+    sockets = tuple(site.sockets)
+    groups = [sockets[start : start + GROUP] for start in range(0, len(sockets), GROUP)]
+    for number, group in enumerate(groups):
+        if number:
+            await asyncio.sleep(site.limits.drain_window / len(groups))
+        for socket in group:
+            socket.close(CloseCode.RESTART, site.node.return_later())
+    await site.node.finish_jobs()
