@@ -119,10 +119,15 @@ class Load:
         self._next_number = 0
 
     async def attach(self, visits: Sequence[Visit]) -> None:
-        """Open a socket for each visit and wait until every page is attached."""
+        """Open a socket for each visit and wait until every page is attached.
+
+        The last one is alone, so that client and server agree on which page attached last.
+        """
+        crowd, last = visits[:-1], visits[-1]
         async with asyncio.timeout(self._timeout):
-            for first in range(0, len(visits), _ATTACH_TOGETHER):
-                await asyncio.gather(*(self._attach_one(visit) for visit in visits[first : first + _ATTACH_TOGETHER]))
+            for first in range(0, len(crowd), _ATTACH_TOGETHER):
+                await asyncio.gather(*(self._attach_one(visit) for visit in crowd[first : first + _ATTACH_TOGETHER]))
+            await self._attach_one(last)
 
     async def deliver(self, connections: Sequence[Connection], count: int, ask: Callable[[int, int], None]) -> None:
         """Call ``ask(first number, count)`` and wait until each of these connections received just those numbers."""

@@ -30,7 +30,7 @@ class Settings:
 
 
 FULL = Settings(
-    rounds=5,
+    rounds=4,
     growth_rounds=3,
     pages=1000,
     messages=20_000,
@@ -42,12 +42,12 @@ FULL = Settings(
 )
 QUICK = Settings(
     rounds=3,
-    growth_rounds=3,
-    pages=300,
-    messages=6_000,
-    singles=300,
+    growth_rounds=1,
+    pages=200,
+    messages=4_000,
+    singles=200,
     few_pages=100,
-    many_pages=1200,
+    many_pages=1000,
     idle_pages=0,
     idle_seconds=0,
 )

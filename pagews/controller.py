@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 import aiohttp_session
-from aiohttp import WSCloseCode, WSMsgType, web
+from aiohttp import WebSocketError, WSCloseCode, WSMsgType, web
 from aiohttp.abc import AbstractStreamWriter
 
 from .errors import CloseCode, ConfigurationError
@@ -153,7 +153,8 @@ async def _receive(site: Site, ws: web.WebSocketResponse, socket: Socket) -> Non
         elif message.type is WSMsgType.BINARY:
             await socket.handle(Binary(message.data))
         else:
-            if message.type is WSMsgType.ERROR and ws.close_code == WSCloseCode.MESSAGE_TOO_BIG:
+            error = message.data
+            if isinstance(error, WebSocketError) and error.code == WSCloseCode.MESSAGE_TOO_BIG:
                 site.counters.refused["message too big"] += 1
             return
 

@@ -18,6 +18,8 @@ import { SUBPROTOCOL } from "./wire.js";
  * @typedef {(events: CarrierEvents) => Carrier} OpenCarrier
  */
 
+const OPEN = 1;
+
 /**
  * @param {typeof WebSocket} Socket
  * @param {string} url
@@ -35,7 +37,10 @@ export function overWebSocket(Socket, url) {
       get unsent() {
         return socket.bufferedAmount;
       },
-      send: (frame) => socket.send(frame),
+      send: (frame) => {
+        // On a socket that is closing it would be lost anyway, and the browser would complain on the console.
+        if (socket.readyState === OPEN) socket.send(frame);
+      },
       close: (code, reason) => socket.close(code, reason),
     };
   };

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any, Final
@@ -11,6 +12,7 @@ import jinja2
 from aiohttp import web
 
 import pagews
+from pagews.site import get_site
 from pagews.tokens import new_key
 
 _TEMPLATES: Final = {"page.html": "<!doctype html><title>A page</title>{{ pagews_script() }}"}
@@ -89,3 +91,18 @@ async def serving(site: TestSite) -> AsyncIterator[TestSite]:
         yield site
     finally:
         await site.stop()
+
+
+class Detached:
+    """Says when a page has lost its socket; made before the site is served."""
+
+    def __init__(self, site: TestSite) -> None:
+        self._pages: asyncio.Queue[str] = asyncio.Queue()
+        get_site(site.app).publisher.on_detach.append(self._note)
+
+    async def _note(self, page: pagews.Page) -> None:
+        self._pages.put_nowait(page.id)
+
+    async def next(self) -> str:
+        async with asyncio.timeout(10):
+            return await self._pages.get()

@@ -14,7 +14,7 @@ from msgspec import Struct
 
 import pagews
 from pagews import DelegateTableDef, Limits
-from tests.sites import TestSite, serving
+from tests.sites import Detached, TestSite, serving
 from tests.wire_client import Closed, Visitor, Wire
 
 # Half an interval: what the server waits for a pong after a ping that was not answered.
@@ -207,10 +207,9 @@ async def test_no_hello_in_time() -> None:
 @pytest.mark.parametrize("binary", [False, True])
 async def test_a_message_at_the_limit_is_taken_and_one_above_it_is_not(binary: bool) -> None:
     limit = 1000
-    async with (
-        serving(TestSite(delegates=table, limits=Limits(message_up=limit))) as site,
-        Visitor(site.url) as visitor,
-    ):
+    site = TestSite(delegates=table, limits=Limits(message_up=limit))
+    detached = Detached(site)
+    async with serving(site), Visitor(site.url) as visitor:
         wire, bystander = await visitor.attach(), await visitor.attach()
         assert wire.welcome["limits"] == {"message": limit}
         if binary:
@@ -224,6 +223,7 @@ async def test_a_message_at_the_limit_is_taken_and_one_above_it_is_not(binary: b
             await wire.send("send", 2, 1, "echo", "x" * (room + 1))
 
         assert (await wire.closed()).code == 1009
+        assert await detached.next() == wire.page
         assert site.publisher.statistics().refused["message too big"] == 1
         assert await lives(bystander)
 

@@ -14,7 +14,7 @@ import pagews
 from pagews import DelegateTableDef, Limits, MemoryBroker
 from pagews.site import get_site
 from tests.faults import HOST, FaultProxy
-from tests.sites import TestSite, serving
+from tests.sites import Detached, TestSite, serving
 from tests.wire_client import Closed, Document, Visitor, Wire, new_document
 
 table = DelegateTableDef()
@@ -50,21 +50,6 @@ async def numbers(wire: Wire, count: int) -> list[Any]:
 async def push_numbers(target: pagews.Target, *data: int) -> None:
     for number in data:
         await target.push("count", number)
-
-
-class Detached:
-    """Says when a page has lost its socket."""
-
-    def __init__(self, site: TestSite) -> None:
-        self._pages: asyncio.Queue[str] = asyncio.Queue()
-        get_site(site.app).publisher.on_detach.append(self._note)
-
-    async def _note(self, page: pagews.Page) -> None:
-        self._pages.put_nowait(page.id)
-
-    async def next(self) -> str:
-        async with asyncio.timeout(10):
-            return await self._pages.get()
 
 
 # --- from render to attach --------------------------------------------------------------------------------------------

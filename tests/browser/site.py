@@ -13,7 +13,6 @@ from aiohttp.test_utils import TestServer
 from aiohttp.typedefs import Handler
 
 import pagews
-from pagews.site import get_site
 from pagews.tokens import new_key
 
 from .journal import Journal
@@ -87,8 +86,7 @@ class Site:
         self.add_view("/")
         self.app.router.add_get("/plain", _plain)
         self.app.router.add_get("/favicon.ico", _no_icon)
-        for name in ("attach", "detach", "gone"):
-            getattr(get_site(self.app).publisher, f"on_{name}").append(self._noting(name))
+        self.app.on_startup.append(self._listen)
 
     @property
     def publisher(self) -> pagews.Publisher:
@@ -135,6 +133,11 @@ class Site:
             raise
         finally:
             self.journal.note(f"{request.method} {request.path}", status)
+
+    async def _listen(self, app: web.Application) -> None:
+        self.publisher.on_attach.append(self._noting("attach"))
+        self.publisher.on_detach.append(self._noting("detach"))
+        self.publisher.on_gone.append(self._noting("gone"))
 
     def _noting(self, name: str) -> Callable[[pagews.Page], Awaitable[None]]:
         async def note(page: pagews.Page) -> None:

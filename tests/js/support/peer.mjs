@@ -22,6 +22,7 @@ export class PeerSocket {
   closed = null;
   binaryType = "blob";
   bufferedAmount = 0;
+  readyState = 1;
   onopen = () => {};
   onmessage = (/** @type {{data: unknown}} */ _event) => {};
   onclose = (/** @type {{code: number, reason: string}} */ _event) => {};
