@@ -135,17 +135,26 @@ async def default_controller(request: web.Request) -> web.StreamResponse:
 async def _run(site: Site, ws: web.WebSocketResponse, socket: Socket, carrier: WebSocketCarrier) -> None:
     site.sockets.add(socket)
     site.counters.sockets += 1
+    code: int = CloseCode.ABNORMAL
     try:
         await socket.start()
-        await _receive(site, ws, socket)
+        code = await _receive(site, ws, socket)
     finally:
         site.sockets.discard(socket)
         site.counters.sockets -= 1
-        await socket.finish(ws.close_code or CloseCode.ABNORMAL)
-        await carrier.closed()
+        # A server that cancels the handlers of lost connections must not cut the end of a socket short.
+        ending = asyncio.create_task(_finish(socket, carrier, code))
+        site.endings.add(ending)
+        ending.add_done_callback(site.endings.discard)
+        await asyncio.shield(ending)
 
 
-async def _receive(site: Site, ws: web.WebSocketResponse, socket: Socket) -> None:
+async def _finish(socket: Socket, carrier: WebSocketCarrier, code: int) -> None:
+    await socket.finish(code)
+    await carrier.closed()
+
+
+async def _receive(site: Site, ws: web.WebSocketResponse, socket: Socket) -> int:
     while not socket.closed:
         message = await ws.receive()
         if message.type is WSMsgType.TEXT:
@@ -156,7 +165,9 @@ async def _receive(site: Site, ws: web.WebSocketResponse, socket: Socket) -> Non
             error = message.data
             if isinstance(error, WebSocketError) and error.code == WSCloseCode.MESSAGE_TOO_BIG:
                 site.counters.refused["message too big"] += 1
-            return
+            # aiohttp itself forgets the code of what it refuses while it closes.
+            return error.code if isinstance(error, WebSocketError) else ws.close_code or CloseCode.ABNORMAL
+    return ws.close_code or CloseCode.ABNORMAL
 
 
 def _check_subprotocol(request: web.Request, handler: type[WebSocketHandler], site: Site) -> None:

@@ -109,26 +109,31 @@ class Identities:
         self.broker: Broker
 
     async def load(self, request: web.Request) -> Identity:
-        """The identity of a request, read once. A revoked session or login is none."""
+        """The identity of a request, read once. A revoked session or login is none.
+
+        Nothing is written: the answer to a request that came with an old cookie may arrive behind the one that brought
+        the new cookie, and would take it away again.
+        """
         known = self.known(request)
         if known is not None:
             return known
         session = await aiohttp_session.get_session(request)
         session_id, since = session.get(SESSION_ID), session.get(SINCE)
-        if not isinstance(session_id, str) or not isinstance(since, int | float):
-            session_id, since = None, time.time()
-        elif await self.broker.revoked(Address.session(session_id).channel) is not None:
-            self._clear(session)
-            session_id, since = None, time.time()
         user_id = await self._user_of(request, session)
-        if user_id is not None:
-            ended = await self.broker.revoked(Address.user(user_id).channel)
-            if ended is not None and since <= ended:
-                self._clear(session)
-                session_id, user_id, since = None, await self._user_of(request, session), time.time()
-        identity = Identity(session_id, user_id, since)
+        if not isinstance(session_id, str) or not isinstance(since, int | float):
+            identity = Identity(None, user_id, time.time())
+        elif await self._is_revoked(session_id, user_id, since):
+            identity = Identity(None, None if self._user is None else user_id, time.time())
+        else:
+            identity = Identity(session_id, user_id, since)
         request[_IDENTITY] = identity
         return identity
+
+    async def _is_revoked(self, session_id: str, user_id: str | None, since: float) -> bool:
+        if await self.broker.revoked(Address.session(session_id).channel) is not None:
+            return True
+        ended = None if user_id is None else await self.broker.revoked(Address.user(user_id).channel)
+        return ended is not None and since <= ended
 
     def known(self, request: web.Request) -> Identity | None:
         """The identity of a request, if it has been read."""
@@ -141,6 +146,8 @@ class Identities:
             return identity
         identity = identity._replace(session_id=new_id())
         session: Session = request[aiohttp_session.SESSION_KEY]
+        if identity.user_id is None:
+            session.pop(USER_ID, None)  # of a login that was revoked
         session[SESSION_ID], session[SINCE] = identity.session_id, identity.since
         request[_IDENTITY] = identity
         return identity
@@ -167,7 +174,3 @@ class Identities:
     async def _user_of(self, request: web.Request, session: Session) -> str | None:
         user_id = session.get(USER_ID) if self._user is None else await self._user(request)
         return None if user_id is None else check_name("a user id", user_id)
-
-    def _clear(self, session: Session) -> None:
-        for key in (SESSION_ID, SINCE, USER_ID):
-            session.pop(key, None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Final
@@ -25,7 +26,8 @@ Authorize = Callable[[Page, str], Awaitable[bool]]
 class Site:
     """The parts of one application that floor 2 works with.
 
-    `prefix`: where the routes are, as the router has them. `public_prefix`: what the browser sees, if it differs.
+    `public_prefix`: what the browser sees, if it differs from what the router has. `sockets`: those that are open;
+    `endings`: what ends those that are not.
     """
 
     app: web.Application
@@ -41,6 +43,7 @@ class Site:
     allowed_origins: frozenset[str]
     public_prefix: str | None
     sockets: set[Socket] = field(default_factory=set)
+    endings: set[asyncio.Task[None]] = field(default_factory=set)
     started: bool = False
 
     def base(self) -> str:

@@ -545,6 +545,17 @@ async def test_the_end_says_how_it_came() -> None:
             assert handler.log == [code]
 
 
+@pytest.mark.parametrize(("message", "code"), [(b"x" * 2000, 1009), (b"\xff", 1007)])
+async def test_a_message_that_ends_the_socket_is_the_reason_of_its_end(message: bytes, code: int) -> None:
+    async with bare(Recorder, limits=Limits(message_up=1000)) as site:
+        wire, handler = await site.open()
+        await wire.ws.send(message, text=True)
+        assert (await wire.closed()).code == code
+        await handler.ended()
+
+        assert handler.log == [code]
+
+
 # --- the session ------------------------------------------------------------------------------------------------------
 
 

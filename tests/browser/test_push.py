@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 from aiohttp import web
 
@@ -16,6 +17,7 @@ async def test_push_made_in_the_view_arrives(serve: Serve, open_tab: OpenTab) ->
     site = Site()
 
     async def view(request: web.Request) -> web.Response:
+        await pagews.get_publisher(request).topic("news").push("growl", "before the page was opened")
         page = await pagews.open_page(request, topics=["news"])
         await page.push("growl", "before the page was rendered")
         await page.session.push("growl", "to its session")
@@ -30,7 +32,8 @@ async def test_push_made_in_the_view_arrives(serve: Serve, open_tab: OpenTab) ->
     tab = await open_tab(f"{site.url}/early")
     await tab.listen("growl")
 
-    assert await tab.wait("growl", 4) == [
+    assert await tab.wait("growl", 5) == [
+        "before the page was opened",
         "before the page was rendered",
         "to its session",
         "to its topic",
@@ -111,6 +114,23 @@ async def test_message_says_to_whom_it_was_pushed(serve: Serve, open_tab: OpenTa
     await site.publisher.topic("news").push("x", qos=0)
 
     assert await tab.wait("x", 3) == [["page", "x", True], ["session", "x", True], ["topic:news", "x", False]]
+
+
+async def test_what_is_sent_twice_is_shown_once(serve: Serve, open_tab: OpenTab) -> None:
+    class Twice(pagews.PageHandler):
+        def websocket_info(self, message: Any, context: pagews.Context) -> Any:
+            return [super().websocket_info(message, context)] * 2
+
+    site = await serve(handler=Twice)
+    tab = await open_tab(f"{site.url}/")
+    page = site.publisher.page(await tab.id())
+    await tab.listen("growl")
+
+    await page.push("growl", 1)
+    await page.push("growl", 2)
+    await page.push("growl", "unnumbered", qos=0)
+
+    assert await tab.wait("growl", 4) == [1, 2, "unnumbered", "unnumbered"]
 
 
 async def test_binary_push(serve: Serve, open_tab: OpenTab) -> None:
