@@ -63,9 +63,9 @@ async def _measure(names: Collection[str], settings: Settings, remarks: list[str
             for contender in _rotated(TURNS, index):
                 _say(f"round {index + 1} of {settings.rounds}: {contender.name}, {settings.pages} pages")
                 _add(series, contender, await turn(contender, settings, names))
-        if not GROWTH_NAMES.isdisjoint(names) and index < settings.growth_rounds:
+        if not GROWTH_NAMES.isdisjoint(names):
             for contender in _rotated(GROWTH_TURNS, index):
-                _say(f"round {index + 1} of {settings.growth_rounds}: {contender.name}, {settings.many_pages} pages")
+                _say(f"round {index + 1} of {settings.rounds}: {contender.name}, {settings.many_pages} pages")
                 _add(series, contender, await growth_turn(contender, settings, names))
     if "script" in names:
         size, remark = await script_kilobytes()

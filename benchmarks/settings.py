@@ -11,8 +11,6 @@ class Settings:
 
     rounds: int
     """How often every server has its turn."""
-    growth_rounds: int
-    """In how many of the rounds growth and idle are measured too: they take long."""
     pages: int
     """Pages attached while broadcast, burst, memory, attach, latency and echo are measured."""
     messages: int
@@ -30,8 +28,7 @@ class Settings:
 
 
 FULL = Settings(
-    rounds=4,
-    growth_rounds=3,
+    rounds=3,
     pages=1000,
     messages=20_000,
     singles=1000,
@@ -42,7 +39,6 @@ FULL = Settings(
 )
 QUICK = Settings(
     rounds=3,
-    growth_rounds=1,
     pages=200,
     messages=4_000,
     singles=200,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Awaitable, Iterable
+from functools import partial
 from pathlib import PurePosixPath
 from types import UnionType
 from typing import Final
@@ -16,7 +17,7 @@ from aiohttp.typedefs import Handler, Middleware
 from aiohttp_session import AbstractStorage
 
 from .broker import Broker, MemoryBroker
-from .controller import check_handler, default_controller
+from .controller import check_handler, is_upgrade, websocket_start
 from .counters import Counters
 from .delegates import Delegates, DelegateTableDef
 from .drain import drain
@@ -194,7 +195,7 @@ def _add_routes(app: web.Application, prefix: str) -> None:
     for resource in router.resources():
         if PurePosixPath(resource.canonical) == PurePosixPath(prefix, "socket"):
             raise ConfigurationError(f"there is a route {resource.canonical!r} already: give another prefix=")
-    router.add_get(f"{prefix}/socket", default_controller, name=SOCKET_ROUTE, allow_head=False)
+    router.add_get(f"{prefix}/socket", websocket_start, name=SOCKET_ROUTE, allow_head=False)
     router.add_post(f"{prefix}/renew", renew)
     router.add_get(f"{prefix}/static/{{name}}", script)
 
@@ -202,7 +203,7 @@ def _add_routes(app: web.Application, prefix: str) -> None:
 def _middleware(site: Site, *, own_sessions: bool) -> Middleware:
     with_session = aiohttp_session.session_middleware(site.identities.storage)
 
-    async def inner(request: web.Request, handler: Handler) -> web.StreamResponse:
+    async def with_page(handler: Handler, request: web.Request) -> web.StreamResponse:
         await prepare(request, site)
         response = await handler(request)
         if opened_page(request) and not response.prepared:
@@ -210,14 +211,12 @@ def _middleware(site: Site, *, own_sessions: bool) -> Middleware:
         return response
 
     @web.middleware
-    async def pagews_middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
+    def pagews_middleware(request: web.Request, handler: Handler) -> Awaitable[web.StreamResponse]:
+        # A socket opens no page, and lives long: nothing of this may wait beneath it.
+        step = handler if is_upgrade(request) else partial(with_page, handler)
         if not own_sessions and aiohttp_session.STORAGE_KEY in request:
-            return await inner(request, handler)
-
-        async def run(request: web.Request) -> web.StreamResponse:
-            return await inner(request, handler)
-
-        return await with_session(request, run)
+            return step(request)
+        return with_session(request, step)
 
     return pagews_middleware
 

@@ -13,7 +13,7 @@ import secrets
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final, NamedTuple, Protocol
 
 from .limits import Limits
@@ -221,16 +221,17 @@ class _Record:
     attached: bool = False
     due: float = 0.0
     head: int = 0
-    sends: OrderedDict[int, Message | None] = field(default_factory=OrderedDict)
+    sends: OrderedDict[int, Message | None] | None = None
     sends_size: int = 0
 
     def owned_by(self, document: str) -> bool:
         return self.owner is not None and self.owner.document == document
 
     def forget_oldest_send(self) -> None:
-        result = self.sends.popitem(last=False)[1]
-        if result is not None:
-            self.sends_size -= len(result.frame)
+        if self.sends:
+            result = self.sends.popitem(last=False)[1]
+            if result is not None:
+                self.sends_size -= len(result.frame)
 
 
 class MemoryBroker(Broker):
@@ -339,14 +340,13 @@ class MemoryBroker(Broker):
             record = self._records[hello.page_id] = _Record(topics=dict.fromkeys(hello.topics, 0))
             self._gone.pop(hello.page_id, None)
         if record.owner is not None and record.owner.document != hello.document:
-            record.sends.clear()
-            record.sends_size = 0
+            record.sends, record.sends_size = None, 0
         record.session_id, record.user_id = hello.session_id, hello.user_id
         record.owner = Owner(hello.document, hello.attempt)
         record.attached = True
         channels = cursors(hello.page_id, hello.session_id, hello.user_id, record.topics, hello.cursor.seq)
         replay = self._log.read(hello.cursor.epoch, channels, self._clock(), hello.limit)
-        return Attached(claim, False, dict(record.topics), replay)
+        return Attached(claim, False, record.topics, replay)
 
     async def detach(self, page_id: str, owner: Owner, *, left: bool) -> None:
         record = self._records.get(page_id)
@@ -364,17 +364,15 @@ class MemoryBroker(Broker):
         if record is None:
             record = self._records[page_id] = _Record(topics=dict.fromkeys(rendered, 0), head=self._log.head)
             self._expect(page_id, record, self._limits.retention)
-        since = self._log.head
-        for topic in add:
-            record.topics.setdefault(topic, since)
-        for topic in remove:
-            record.topics.pop(topic, None)
+        since = dict.fromkeys(add, self._log.head)
+        # A new dict: sessions share the one that they were given.
+        record.topics = {topic: seq for topic, seq in (since | record.topics).items() if topic not in remove}
         self._file(Address.page(page_id).channel, lambda seq: Control("topics", seq))
-        return dict(record.topics)
+        return record.topics
 
     async def topics(self, page_id: str) -> dict[str, int]:
         record = self._records.get(page_id)
-        return dict(record.topics) if record else {}
+        return record.topics if record else {}
 
     async def end(self, page_id: str) -> None:
         record = self._records.get(page_id)
@@ -423,6 +421,8 @@ class MemoryBroker(Broker):
         record = self._records.get(page_id)
         if record is None or not record.owned_by(document):
             return SendClaim(False)
+        if record.sends is None:
+            record.sends = OrderedDict()
         sends = record.sends
         if send_id in sends:
             return SendClaim(False, sends[send_id])
@@ -436,7 +436,7 @@ class MemoryBroker(Broker):
 
     async def complete_send(self, page_id: str, document: str, send_id: int, result: Message) -> None:
         record = self._records.get(page_id)
-        if record is None or not record.owned_by(document) or send_id not in record.sends:
+        if record is None or not record.owned_by(document) or not record.sends or send_id not in record.sends:
             return
         record.sends[send_id] = result
         record.sends_size += len(result.frame)

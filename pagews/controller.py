@@ -36,10 +36,12 @@ class WebSocketCarrier:
         self._transport = transport
         self._closing: asyncio.Task[None] | None = None
 
-    def write(self, data: bytes) -> None:
-        # A transport that is closing takes bytes without a word, and warns after a few: the flag is asked for here.
-        if not self._transport.is_closing():
-            self._transport.write(data)
+    def write(self, data: bytes) -> int:
+        transport = self._transport
+        # A transport that is closing takes bytes without a word, and warns after a few.
+        if not transport.is_closing():
+            transport.write(data)
+        return transport.get_write_buffer_size()
 
     def backlog(self) -> int:
         return self._transport.get_write_buffer_size()
@@ -79,30 +81,19 @@ async def websocket_start(request: web.Request, handler: type[WebSocketHandler] 
     """
     site = get_site(request)
     check_origin(request, site)
-    if request.headers.get("Upgrade", "").strip().lower() != "websocket":
+    if not is_upgrade(request):
         return _upgrade_required()
     if site.node.draining:
         site.counters.refused["draining"] += 1
         raise web.HTTPServiceUnavailable(text="About to stop.\n", headers={"Retry-After": str(RETRY_AFTER)})
-    handler = handler or site.handler
-    _check_subprotocol(request, handler, site)
-    await site.identities.load(request)
-    session = read_only(await aiohttp_session.get_session(request))
-    ws = web.WebSocketResponse(
-        protocols=handler.protocols,
-        max_msg_size=site.limits.message_up + 1,  # aiohttp refuses what reaches it
-        compress=False,
-        timeout=CLOSE_TIME,
-    )
-    writer = await ws.prepare(request)
-    transport = request.transport
-    if transport is None or writer is None:
-        return ws
-    transport.set_write_buffer_limits(high=site.limits.high_water)
-    carrier = WebSocketCarrier(ws, writer, transport)
-    socket = Socket(handler(), Context(request, session), carrier, site.node.output, site.counters, site.limits)
-    await _run(site, ws, socket, carrier)
+    ws, socket, carrier = await _open(request, site, handler or site.handler)
+    await _run(socket, carrier, site, ws)
     return ws
+
+
+def is_upgrade(request: web.Request) -> bool:
+    """Whether a request asks to become a WebSocket (RFC 6455 section 4.2.1)."""
+    return request.headers.get("Upgrade", "").strip().lower() == "websocket"
 
 
 def websocket(handler: type[WebSocketHandler]) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
@@ -127,18 +118,44 @@ def check_handler(what: str, handler: object, base: type) -> None:
         raise ConfigurationError(f"{what}: give a subclass of pagews.{base.__name__}, not {handler!r}")
 
 
-async def default_controller(request: web.Request) -> web.StreamResponse:
-    """The page socket, with the application's default handler."""
-    return await websocket_start(request)
+async def _open(
+    request: web.Request, site: Site, handler: type[WebSocketHandler]
+) -> tuple[web.WebSocketResponse, Socket, WebSocketCarrier]:
+    _check_subprotocol(request, handler, site)
+    await site.identities.load(request)
+    ws = web.WebSocketResponse(
+        protocols=handler.protocols,
+        max_msg_size=site.limits.message_up + 1,  # aiohttp refuses what reaches it
+        compress=False,
+        timeout=CLOSE_TIME,
+    )
+    writer = await ws.prepare(request)
+    transport = request.transport
+    if transport is None:
+        raise ConnectionResetError("the browser has gone during the upgrade")
+    transport.set_write_buffer_limits(high=site.limits.high_water)
+    carrier = WebSocketCarrier(ws, writer, transport)
+    context = Context(request, read_only(await aiohttp_session.get_session(request)))
+    socket = Socket(handler(), context, carrier, site.node.output, site.counters, site.limits)
+    return ws, socket, carrier
 
 
-async def _run(site: Site, ws: web.WebSocketResponse, socket: Socket, carrier: WebSocketCarrier) -> None:
+async def _run(socket: Socket, carrier: WebSocketCarrier, site: Site, ws: web.WebSocketResponse) -> None:
+    """The receive loop. It waits for as long as the socket lives: few and small frames of the stack are memory."""
     site.sockets.add(socket)
     site.counters.sockets += 1
     code: int = CloseCode.ABNORMAL
     try:
         await socket.start()
-        code = await _receive(site, ws, socket)
+        while not socket.closed:
+            message = await ws.receive()
+            if message.type is WSMsgType.TEXT:
+                await socket.handle(Text(message.data))
+            elif message.type is WSMsgType.BINARY:
+                await socket.handle(Binary(message.data))
+            else:
+                code = _close_code(message.data, ws, site)
+                break
     finally:
         site.sockets.discard(socket)
         site.counters.sockets -= 1
@@ -149,25 +166,18 @@ async def _run(site: Site, ws: web.WebSocketResponse, socket: Socket, carrier: W
         await asyncio.shield(ending)
 
 
+def _close_code(error: object, ws: web.WebSocketResponse, site: Site) -> int:
+    if not isinstance(error, WebSocketError):
+        return ws.close_code or CloseCode.ABNORMAL
+    if error.code == WSCloseCode.MESSAGE_TOO_BIG:
+        site.counters.refused["message too big"] += 1
+    # aiohttp itself forgets the code of what it refuses while it closes.
+    return error.code
+
+
 async def _finish(socket: Socket, carrier: WebSocketCarrier, code: int) -> None:
     await socket.finish(code)
     await carrier.closed()
-
-
-async def _receive(site: Site, ws: web.WebSocketResponse, socket: Socket) -> int:
-    while not socket.closed:
-        message = await ws.receive()
-        if message.type is WSMsgType.TEXT:
-            await socket.handle(Text(message.data))
-        elif message.type is WSMsgType.BINARY:
-            await socket.handle(Binary(message.data))
-        else:
-            error = message.data
-            if isinstance(error, WebSocketError) and error.code == WSCloseCode.MESSAGE_TOO_BIG:
-                site.counters.refused["message too big"] += 1
-            # aiohttp itself forgets the code of what it refuses while it closes.
-            return error.code if isinstance(error, WebSocketError) else ws.close_code or CloseCode.ABNORMAL
-    return ws.close_code or CloseCode.ABNORMAL
 
 
 def _check_subprotocol(request: web.Request, handler: type[WebSocketHandler], site: Site) -> None:

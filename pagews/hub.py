@@ -15,7 +15,8 @@ class Hub:
     __slots__ = ("_channels", "_counters")
 
     def __init__(self, counters: Counters) -> None:
-        self._channels: dict[str, set[PageSession]] = {}
+        # Pages in the order in which they came, which is that of their memory.
+        self._channels: dict[str, dict[PageSession, None]] = {}
         self._counters = counters
 
     def deliver(self, channel: str, push: Push) -> None:
@@ -24,13 +25,15 @@ class Hub:
         if not pages:
             return
         seq, size, written = push.seq, push.size, 0
-        for page in tuple(pages):
+        # A copy: whoever is written to may end, and leave.
+        listening = tuple(pages)
+        for page in listening:
             if page.receive(seq, push, size):
                 page.socket.send_info(push)
                 written += 1
         self._counters.delivered += written
         if not seq:
-            self._counters.dropped["qos 0"] += len(pages) - written
+            self._counters.dropped["qos 0"] += len(listening) - written
 
     def listeners(self, channel: str) -> Collection[PageSession]:
         """The pages that listen to a channel."""
@@ -39,7 +42,11 @@ class Hub:
     def listen(self, page: PageSession, channels: Iterable[str]) -> None:
         """`page` listens to `channels`."""
         for channel in channels:
-            self._channels.setdefault(channel, set()).add(page)
+            listening = self._channels.get(channel)
+            if listening is None:
+                self._channels[channel] = {page: None}
+            else:
+                listening[page] = None
 
     def forget(self, page: PageSession, channels: Iterable[str]) -> list[str]:
         """`page` does not listen to `channels` any more; returns those that now nobody listens to."""
@@ -48,7 +55,7 @@ class Hub:
             pages = self._channels.get(channel)
             if pages is None:
                 continue
-            pages.discard(page)
+            pages.pop(page, None)
             if not pages:
                 del self._channels[channel]
                 unused.append(channel)

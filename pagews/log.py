@@ -12,6 +12,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Generic, Literal, NamedTuple, Protocol, TypeVar
 
+from msgspec import Struct
+
 
 class Fileable(Protocol):
     """What can be filed: it knows its number and its bytes."""
@@ -28,11 +30,11 @@ M = TypeVar("M", bound=Fileable)
 Lost = Literal["epoch", "expired", "trimmed"]
 
 
-@dataclass(slots=True, eq=False)
-class Entry(Generic[M]):
+class Entry(Struct, Generic[M], eq=False, gc=False):
     """A number with its message. `prev` is the number before it on the same channel, 0 when there was none.
 
-    `message` is None once its own time to live has run out: the number stays until its age takes it.
+    `message` is None once its own time to live has run out: the number stays until its age takes it. (Entries refer to
+    nothing that refers back, so the garbage collector need not look at them, and there are many.)
     """
 
     seq: int

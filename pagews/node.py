@@ -10,6 +10,7 @@ import asyncio
 import logging
 import random
 from collections.abc import Awaitable, Callable, Collection
+from functools import partial
 from typing import Final, NamedTuple, Protocol
 
 from . import wire
@@ -189,7 +190,7 @@ class Node:
             return
         page.happened(Event.WELCOMED)
         self._heartbeat.add(page)
-        page.socket.on_pressure = lambda: self._lag(page)
+        page.socket.on_pressure = partial(self._lag, page)
         if replay.lost is not None:
             self.counters.lost[replay.lost] += 1
             page.epoch, page.position = self.broker.position.epoch, replay.upto

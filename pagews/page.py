@@ -73,6 +73,9 @@ TRANSITIONS: Final[dict[tuple[State, Event], State]] = {
     (State.LEFT, Event.ENDED): State.GONE,
 }
 
+#: An attribute of an enum costs a look-up by name, and `receive` is run for every message and page.
+_LIVE: Final = State.LIVE
+
 ATTACHED: Final = frozenset({State.HOLDING, State.REPLAYING, State.LIVE, State.LAGGING})
 """The states in which a page has a socket."""
 
@@ -207,7 +210,7 @@ class PageSession:
 
     def receive(self, seq: int, message: Any, size: int) -> bool:
         """A message has come on one of its channels: whether to write it now. `seq` is 0 for qos 0."""
-        if self.state is State.LIVE:
+        if self.state is _LIVE:
             if seq:
                 if seq <= self.position:
                     return False

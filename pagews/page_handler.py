@@ -93,7 +93,7 @@ class PageHandler(WebSocketHandler):
         page, forked, replay = await site.node.attach(arrival, context.socket)
         self._page = page
         self._token = token
-        context.page = Page(site.publisher, page.id, page.session_id, page.user_id, frozenset(page.topics))
+        context.page = Page(site.publisher, page.id, page.session_id, page.user_id, page.topics)
         fresh = None
         if forked or site.tokens.is_old(token):
             fresh = self._renew(page)

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import secrets
 import weakref
-from collections.abc import AsyncIterator, Awaitable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Collection, Coroutine
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, overload
 
@@ -194,21 +194,27 @@ class PageTarget(Target):
 
 
 class Page(PageTarget):
-    """A page session, as views, delegates and signals get it.
+    """A page session, as views, delegates and signals get it."""
 
-    Attributes:
-        session: its browser session, a target. user: its user, a target, or None while nobody is logged in.
-    """
-
-    __slots__ = ("_rendered", "session", "user")
+    __slots__ = ("_rendered", "_session_id", "_user_id")
 
     def __init__(
-        self, publisher: Publisher, page_id: str, session_id: str, user_id: str | None, topics: frozenset[str]
+        self, publisher: Publisher, page_id: str, session_id: str, user_id: str | None, topics: Collection[str]
     ) -> None:
         super().__init__(publisher, Address("page", page_id))
-        self.session = publisher.session(session_id)
-        self.user = None if user_id is None else publisher.user(user_id)
+        self._session_id = session_id
+        self._user_id = user_id
         self._rendered = topics
+
+    @property
+    def session(self) -> IdentityTarget:
+        """Its browser session."""
+        return self._publisher.session(self._session_id)
+
+    @property
+    def user(self) -> IdentityTarget | None:
+        """Its user, or None while nobody is logged in."""
+        return None if self._user_id is None else self._publisher.user(self._user_id)
 
     @property
     def app(self) -> web.Application:
@@ -224,7 +230,7 @@ class Page(PageTarget):
     def topics(self) -> frozenset[str]:
         """The topics it listens to, or was rendered with while it is not attached."""
         session = self._publisher.node.pages.get(self.id)
-        return self._rendered if session is None else frozenset(session.topics)
+        return frozenset(self._rendered if session is None else session.topics)
 
     async def subscribe(self, topic: str) -> None:
         """Listen to a topic from now on, wherever the page is attached.
@@ -367,7 +373,7 @@ class Publisher:
         return receipt
 
     def _facade(self, page: PageSession) -> Page:
-        return Page(self, page.id, page.session_id, page.user_id, frozenset(page.topics))
+        return Page(self, page.id, page.session_id, page.user_id, page.topics)
 
     # --- what the node tells ------------------------------------------------------------------------------------------
 
@@ -385,7 +391,7 @@ class Publisher:
         for receipt in tuple(self._receipts.values()):
             if receipt.channel == channel:
                 receipt.give_up()
-        self._tell(self.on_gone, Page(self, page_id, session_id, user_id, frozenset()))
+        self._tell(self.on_gone, Page(self, page_id, session_id, user_id, ()))
 
     def answered(self, answer: Answer) -> None:
         """A page has answered: give it to the receipt."""

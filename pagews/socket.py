@@ -29,8 +29,8 @@ OVERFLOW: Final = 4
 class Carrier(Protocol):
     """What carries the bytes of one socket, and nothing else."""
 
-    def write(self, data: bytes) -> None:
-        """Take whole frames; never waits."""
+    def write(self, data: bytes) -> int:
+        """Take whole frames; never waits. Returns the backlog."""
 
     def backlog(self) -> int:
         """Bytes taken but not yet handed to the network."""
@@ -85,6 +85,7 @@ class Socket:
         "_context",
         "_counters",
         "_handler",
+        "_high_water",
         "_idle",
         "_info",
         "_limits",
@@ -116,6 +117,7 @@ class Socket:
         self._output = output
         self._counters = counters
         self._limits = limits
+        self._high_water = limits.high_water
         self._out: list[bytes] = []
         self._unsent = 0
         self._queue: deque[_Item] | None = None
@@ -126,8 +128,8 @@ class Socket:
         self._relief: asyncio.Task[None] | None = None
         #: The code it was closed with, None while it is open.
         self.close_code: int | None = None
-        #: Called when more waits than the high-water mark.
-        self.on_pressure: Callable[[], None] = self._relieve
+        #: Called when more waits than the high-water mark; None: it has time to drain, and is closed then.
+        self.on_pressure: Callable[[], None] | None = None
         context.socket = self
 
     # --- for handlers and applications --------------------------------------------------------------------------------
@@ -163,13 +165,23 @@ class Socket:
             self._failed("websocket_info", error)
         else:
             if type(replies) is Text:
-                self.write(replies)
+                out = self._out
+                if not out:
+                    self._output.add(self)
+                frame = replies.frame
+                out.append(frame)
+                self._unsent += len(frame)
+                if self._unsent > self._high_water:
+                    self._press()
             elif replies is not None:
                 if inspect.isawaitable(replies):
                     self._wait_for("websocket_info", replies, None)
                     return
                 self._reply(replies)
-        self._next()
+        if self._queue:
+            self._next()
+        else:
+            self._running = False
 
     def close(self, code: int = 1000, reason: str = "") -> None:
         """Close the socket, behind what was sent before.
@@ -224,23 +236,22 @@ class Socket:
         frame = message.frame
         out.append(frame)
         self._unsent += len(frame)
-        if self._unsent > self._limits.high_water:
-            self.on_pressure()
+        if self._unsent > self._high_water:
+            self._press()
 
     def flush(self) -> None:
         """Hand the output to the carrier, in one piece."""
         out = self._out
         if not out:
             return
-        self._carrier.write(out[0] if len(out) == 1 else b"".join(out))
+        backlog = self._carrier.write(out[0] if len(out) == 1 else b"".join(out))
         out.clear()
         self._unsent = 0
-        backlog = self._carrier.backlog()
-        if backlog > self._limits.high_water:
-            if backlog > OVERFLOW * self._limits.high_water:
+        if backlog > self._high_water:
+            if backlog > OVERFLOW * self._high_water:
                 self.end(CloseCode.TOO_SLOW, "the reader is too slow")
             else:
-                self.on_pressure()
+                self._press()
 
     def end(self, code: int, reason: str) -> None:
         """Close at once: what waits in the mailbox is dropped, what is in the output goes out first."""
@@ -287,12 +298,12 @@ class Socket:
             self._queue = deque()
         self._queue.append(_Item(kind, payload, size, done))
         self._queued += size
-        if self._queued > self._limits.high_water:
-            if self._queued > OVERFLOW * self._limits.high_water:
+        if self._queued > self._high_water:
+            if self._queued > OVERFLOW * self._high_water:
                 self._counters.dropped["mailbox"] += len(self._queue)
                 self.end(CloseCode.TOO_SLOW, "its callbacks are too slow for what comes")
             else:
-                self.on_pressure()
+                self._press()
 
     def _next(self) -> None:
         """Work through the mailbox, until it is empty or a callback must be waited for."""
@@ -381,9 +392,11 @@ class Socket:
 
     # --- slow readers -------------------------------------------------------------------------------------------------
 
-    def _relieve(self) -> None:
-        """A bare socket is above its mark: give it time to drain, then give up."""
-        if self._relief is None:
+    def _press(self) -> None:
+        """It is above its mark: a page lags then; a bare socket has time to drain, and is given up after that."""
+        if self.on_pressure is not None:
+            self.on_pressure()
+        elif self._relief is None:
             self._relief = asyncio.create_task(self._drain_or_end())
 
     async def _drain_or_end(self) -> None:

@@ -41,13 +41,13 @@ class RenderedPage(Page):
 
     def __init__(self, site: Site, identity: Identity, cursor: Position) -> None:
         assert identity.session_id is not None  # ensure_session has been called
-        super().__init__(site.publisher, new_id(), identity.session_id, identity.user_id, frozenset())
+        super().__init__(site.publisher, new_id(), identity.session_id, identity.user_id, ())
         self._identity = identity
         self._cursor = cursor
 
     def listen(self, topics: Iterable[str]) -> None:
         """Add topics that the token will name."""
-        added = self._rendered.union(Address.topic(topic).name for topic in topics)
+        added = {*self._rendered, *(Address.topic(topic).name for topic in topics)}
         limit = self._publisher.limits.topics
         if len(added) > limit:
             raise ValueError(f"a page of {len(added)} topics is above limits.topics, {limit}")

@@ -43,8 +43,9 @@ class Wire:
         self.empty.set()
         self.ended = asyncio.Event()
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes) -> int:
         self.writes.append(data)
+        return self.waiting
 
     def backlog(self) -> int:
         return self.waiting

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 from aiohttp import web
@@ -224,7 +223,8 @@ async def test_many_pages_hear_one_topic(serve: Serve, open_tab: OpenTab) -> Non
     site = Site(limits=pagews.Limits(high_water=16 * 1024))
     site.add_view("/news", topics=["news"])
     await serve(site)
-    tabs = await asyncio.gather(*(open_tab(f"{site.url}/news") for _ in range(3)))
+    # One after the other: opened at once, each tab would be given a browser session, and the last would win.
+    tabs = [await open_tab(f"{site.url}/news") for _ in range(3)]
     for tab in tabs:
         await tab.run(
             """() => {
