@@ -28,20 +28,14 @@ RETRY_AFTER: Final = 2
 class WebSocketCarrier:
     """Carries the bytes of one socket over an upgraded connection, past aiohttp's own writer: frames come framed."""
 
-    __slots__ = ("_closing", "_transport", "_writer", "_ws")
+    __slots__ = ("_closing", "_transport", "_writer", "_ws", "write")
 
     def __init__(self, ws: web.WebSocketResponse, writer: AbstractStreamWriter, transport: asyncio.Transport) -> None:
         self._ws = ws
         self._writer = writer
         self._transport = transport
+        self.write = transport.write
         self._closing: asyncio.Task[None] | None = None
-
-    def write(self, data: bytes) -> int:
-        transport = self._transport
-        # A transport that is closing takes bytes without a word, and warns after a few.
-        if not transport.is_closing():
-            transport.write(data)
-        return transport.get_write_buffer_size()
 
     def backlog(self) -> int:
         return self._transport.get_write_buffer_size()

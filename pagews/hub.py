@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 
 from .counters import Counters
-from .page import PageSession
+from .page import PageSession, receive
 from .wire import Push
 
 
@@ -24,16 +24,13 @@ class Hub:
         pages = self._channels.get(channel)
         if not pages:
             return
-        seq, size, written = push.seq, push.size, 0
-        # A copy: whoever is written to may end, and leave.
-        listening = tuple(pages)
-        for page in listening:
-            if page.receive(seq, push, size):
-                page.socket.send_info(push)
-                written += 1
-        self._counters.delivered += written
-        if not seq:
-            self._counters.dropped["qos 0"] += len(listening) - written
+        listening = len(pages)
+        sockets = receive(pages, push.seq, push, push.size)
+        for socket in sockets:
+            socket.send_info(push)
+        self._counters.delivered += len(sockets)
+        if not push.seq:
+            self._counters.dropped["qos 0"] += listening - len(sockets)
 
     def listeners(self, channel: str) -> Collection[PageSession]:
         """The pages that listen to a channel."""

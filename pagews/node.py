@@ -148,9 +148,10 @@ class Node:
             held_limit=self.limits.high_water,
             socket=socket,
         )
-        self.hub.listen(page, page.cursors())
+        channels = page.cursors()
+        self.hub.listen(page, channels)
         try:
-            await self.broker.subscribe(page.cursors())
+            await self.broker.subscribe(channels)
             attached = await self.broker.attach(
                 Attach(
                     arrival.page_id,
@@ -348,6 +349,9 @@ class Node:
 
     async def _set_topics(self, page: PageSession, topics: dict[str, int]) -> bool:
         """Let `page` listen to `topics`; True when some are new, and must be read."""
+        if topics.keys() == page.topics.keys():
+            page.topics = topics
+            return False
         before = page.cursors()
         page.topics = topics
         after = page.cursors()

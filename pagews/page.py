@@ -7,7 +7,7 @@ caller says what happened, and does what it is told.
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final, NamedTuple
 
 
@@ -73,7 +73,7 @@ TRANSITIONS: Final[dict[tuple[State, Event], State]] = {
     (State.LEFT, Event.ENDED): State.GONE,
 }
 
-#: An attribute of an enum costs a look-up by name, and `receive` is run for every message and page.
+#: An attribute of an enum costs a look-up by name, and `receive` asks for it for every message and page.
 _LIVE: Final = State.LIVE
 
 ATTACHED: Final = frozenset({State.HOLDING, State.REPLAYING, State.LIVE, State.LAGGING})
@@ -208,18 +208,6 @@ class PageSession:
         """The channels it listens to, each with the number from where it reads on."""
         return cursors(self.id, self.session_id, self.user_id, self.topics, self.position)
 
-    def receive(self, seq: int, message: Any, size: int) -> bool:
-        """A message has come on one of its channels: whether to write it now. `seq` is 0 for qos 0."""
-        if self.state is _LIVE:
-            if seq:
-                if seq <= self.position:
-                    return False
-                self.position = seq
-            return True
-        if seq and (self.state is State.HOLDING or self.state is State.REPLAYING):
-            self._hold(seq, message, size)
-        return False
-
     def replayed(self, seq: int) -> bool:
         """An entry of a read is about to be written: whether it is new."""
         if seq <= self.position:
@@ -239,8 +227,9 @@ class PageSession:
         held, self._held, self._held_size, self.overflowed = self._held, [], 0, False
         return held
 
-    def _hold(self, seq: int, message: Any, size: int) -> None:
-        if self.overflowed:
+    def hold(self, seq: int, message: Any, size: int) -> None:
+        """Something has come that cannot be written yet: keep it if a read is under way, else leave it to the log."""
+        if self.overflowed or not (self.state is State.HOLDING or self.state is State.REPLAYING):
             return
         self._held_size += size
         if self._held_size > self._held_limit:
@@ -248,3 +237,22 @@ class PageSession:
             self.overflowed = True
         else:
             self._held.append((seq, message))
+
+
+def receive(pages: Iterable[PageSession], seq: int, message: Any, size: int) -> list[Any]:
+    """A message has come for these pages: the sockets to write it to now. `seq` is 0 for qos 0.
+
+    One function for all pages of a channel: it is run for every message and page, and a call for each would cost more
+    than what it decides.
+    """
+    sockets = []
+    for page in pages:
+        if page.state is _LIVE:
+            if not seq:
+                sockets.append(page.socket)
+            elif seq > page.position:
+                page.position = seq
+                sockets.append(page.socket)
+        elif seq:
+            page.hold(seq, message, size)
+    return sockets

@@ -54,6 +54,7 @@ class Site:
 
 
 SITE: Final[web.AppKey[Site]] = web.AppKey("pagews", Site)
+_SITE_OF_REQUEST: Final[web.RequestKey[Site | None]] = web.RequestKey("pagews site", Site)
 SOCKET_ROUTE: Final = "pagews.socket"
 
 
@@ -63,7 +64,12 @@ def get_site(place: web.Request | web.Application) -> Site:
     Raises:
         ConfigurationError: `pagews.setup()` has not been called for it.
     """
-    site = place.get(SITE) if isinstance(place, web.Application) else place.config_dict.get(SITE)
+    if isinstance(place, web.Application):
+        site = place.get(SITE)
+    else:
+        site = place.get(_SITE_OF_REQUEST)
+        if site is None:
+            site = place[_SITE_OF_REQUEST] = place.config_dict.get(SITE)
     if site is None:
         raise ConfigurationError("pagews is not set up for this application: call pagews.setup(app, ...) first")
     return site

@@ -24,13 +24,16 @@ logger = logging.getLogger("pagews")
 INFO_SIZE: Final = 256
 #: A mailbox, or what is unsent, may reach this many times the high-water mark before its socket is given up.
 OVERFLOW: Final = 4
+#: A socket's backlog is looked at this many times on the way to the high-water mark, and not at each write.
+LOOKS: Final = 8
 
 
 class Carrier(Protocol):
     """What carries the bytes of one socket, and nothing else."""
 
-    def write(self, data: bytes) -> int:
-        """Take whole frames; never waits. Returns the backlog."""
+    @property
+    def write(self) -> Callable[[bytes], object]:
+        """Takes whole frames; never waits. Nothing is written after `close`."""
 
     def backlog(self) -> int:
         """Bytes taken but not yet handed to the network."""
@@ -43,23 +46,31 @@ class Carrier(Protocol):
 
 
 class Output:
-    """Collects what the sockets of one process have to write: one write per socket and loop turn."""
+    """Collects what the sockets of one process have to write: one write per socket and loop turn.
 
-    __slots__ = ("_dirty",)
+    Attributes:
+        dirty: the sockets with something to write at the end of this turn.
+    """
+
+    __slots__ = ("dirty",)
 
     def __init__(self) -> None:
-        self._dirty: list[Socket] = []
+        self.dirty: list[Socket] = []
 
-    def add(self, socket: Socket) -> None:
-        """`socket` has something to write at the end of this turn."""
-        if not self._dirty:
-            asyncio.get_running_loop().call_soon(self._flush)
-        self._dirty.append(socket)
+    def begin(self) -> None:
+        """The first socket of a turn is dirty."""
+        asyncio.get_running_loop().call_soon(self._flush)
 
     def _flush(self) -> None:
-        dirty, self._dirty = self._dirty, []
+        dirty, self.dirty = self.dirty, []
         for socket in dirty:
-            socket.flush()
+            # As `Socket.flush`, without a call for each.
+            out = socket._out
+            if out is not None:
+                socket._out = None
+                socket._carry(out if isinstance(out, bytes) else b"".join(out))
+                if socket._unsent > socket._look:
+                    socket._look_at_backlog()
 
 
 class _Kind:
@@ -82,6 +93,7 @@ class Socket:
 
     __slots__ = (
         "_carrier",
+        "_carry",
         "_context",
         "_counters",
         "_handler",
@@ -89,6 +101,7 @@ class Socket:
         "_idle",
         "_info",
         "_limits",
+        "_look",
         "_out",
         "_output",
         "_queue",
@@ -114,11 +127,15 @@ class Socket:
         self._info = handler.websocket_info
         self._context = context
         self._carrier = carrier
+        self._carry = carrier.write
         self._output = output
         self._counters = counters
         self._limits = limits
         self._high_water = limits.high_water
-        self._out: list[bytes] = []
+        #: Bytes after which the backlog is looked at again.
+        self._look = limits.high_water // LOOKS
+        # One frame, or several: most turns have one, and a list of one is dear when there are many sockets.
+        self._out: bytes | list[bytes] | None = None
         self._unsent = 0
         self._queue: deque[_Item] | None = None
         self._queued = 0
@@ -165,14 +182,7 @@ class Socket:
             self._failed("websocket_info", error)
         else:
             if type(replies) is Text:
-                out = self._out
-                if not out:
-                    self._output.add(self)
-                frame = replies.frame
-                out.append(frame)
-                self._unsent += len(frame)
-                if self._unsent > self._high_water:
-                    self._press()
+                self.write(replies)
             elif replies is not None:
                 if inspect.isawaitable(replies):
                     self._wait_for("websocket_info", replies, None)
@@ -230,11 +240,18 @@ class Socket:
 
     def write(self, message: Text | Binary) -> None:
         """Put a message into the output; it goes out at the end of this loop turn."""
-        out = self._out
-        if not out:
-            self._output.add(self)
         frame = message.frame
-        out.append(frame)
+        out = self._out
+        if out is None:
+            self._out = frame
+            output = self._output
+            if not output.dirty:
+                output.begin()
+            output.dirty.append(self)
+        elif isinstance(out, bytes):
+            self._out = [out, frame]
+        else:
+            out.append(frame)
         self._unsent += len(frame)
         if self._unsent > self._high_water:
             self._press()
@@ -242,16 +259,20 @@ class Socket:
     def flush(self) -> None:
         """Hand the output to the carrier, in one piece."""
         out = self._out
-        if not out:
+        if out is None:
             return
-        backlog = self._carrier.write(out[0] if len(out) == 1 else b"".join(out))
-        out.clear()
+        self._out = None
+        self._carry(out if isinstance(out, bytes) else b"".join(out))
+        if self._unsent > self._look:
+            self._look_at_backlog()
+
+    def _look_at_backlog(self) -> None:
         self._unsent = 0
-        if backlog > self._high_water:
-            if backlog > OVERFLOW * self._high_water:
-                self.end(CloseCode.TOO_SLOW, "the reader is too slow")
-            else:
-                self._press()
+        backlog = self._carrier.backlog()
+        if backlog > OVERFLOW * self._high_water:
+            self.end(CloseCode.TOO_SLOW, "the reader is too slow")
+        elif backlog > self._high_water:
+            self._press()
 
     def end(self, code: int, reason: str) -> None:
         """Close at once: what waits in the mailbox is dropped, what is in the output goes out first."""

@@ -43,9 +43,8 @@ class Wire:
         self.empty.set()
         self.ended = asyncio.Event()
 
-    def write(self, data: bytes) -> int:
+    def write(self, data: bytes) -> None:
         self.writes.append(data)
-        return self.waiting
 
     def backlog(self) -> int:
         return self.waiting

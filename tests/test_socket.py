@@ -206,7 +206,7 @@ async def test_a_mailbox_that_fills_ends_the_socket() -> None:
 async def test_a_bare_socket_that_is_stuck_is_closed() -> None:
     bench = Bench(Plain(), high_water=100, stuck=0.01)
     bench.wire.fill(150)
-    bench.socket.send_data("x")
+    bench.socket.send_data("x" * 20)
     await turn()
     assert bench.wire.closed is None
     await asyncio.wait_for(bench.wire.ended.wait(), 5)
@@ -217,7 +217,7 @@ async def test_a_bare_socket_that_drains_goes_on() -> None:
     bench = Bench(Plain(), high_water=100)
     for _ in range(2):
         bench.wire.fill(150)
-        bench.socket.send_data("x")
+        bench.socket.send_data("x" * 20)
         await turn()
         bench.wire.release()
         await turn()
@@ -227,7 +227,7 @@ async def test_a_bare_socket_that_drains_goes_on() -> None:
 async def test_what_is_unsent_has_a_bound() -> None:
     bench = Bench(Plain(), high_water=100)
     bench.wire.fill(401)
-    bench.socket.send_data("x")
+    bench.socket.send_data("x" * 20)
     await turn()
     assert bench.wire.closed == (4008, b"the reader is too slow")
 

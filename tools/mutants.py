@@ -58,7 +58,7 @@ MUTANTS: Final = (
         "rule 2: the bound of all does not raise the watermark",
         "log.py",
         "        self.watermark = tick.seq\n",
-        "        taken = tick.seq\n        self.watermark = taken if self.size <= self._total_bytes else self.watermark\n",
+        "        self.watermark = tick.seq if self.size <= self._total_bytes else self.watermark\n",
     ),
     Mutant("rule 3: the watermark stays when age takes", "log.py", "        self.watermark = tick.seq\n", ""),
     Mutant(
@@ -100,8 +100,8 @@ MUTANTS: Final = (
     Mutant(
         "rule 11: nothing is held while a page attaches",
         "page.py",
-        "if seq and (self.state is State.HOLDING or self.state is State.REPLAYING):",
-        "if False:",
+        "or not (self.state is State.HOLDING or self.state is State.REPLAYING):",
+        "or True:",
         MACHINE,
     ),
     Mutant("rule 11: what is held has no bound", "page.py", "if self._held_size > self._held_limit:", "if False:"),
@@ -174,8 +174,8 @@ MUTANTS: Final = (
     Mutant(
         "a page is written what it has",
         "page.py",
-        "                if seq <= self.position:\n                    return False\n",
-        "",
+        "            elif seq > page.position:",
+        "            else:",
     ),
     Mutant(
         "a replay repeats what was written",
@@ -204,14 +204,14 @@ MUTANTS: Final = (
     Mutant(
         "a page that lags is written to",
         "page.py",
-        "        if self.state is _LIVE:\n            if seq:",
-        "        if self.state in (State.LIVE, State.LAGGING):\n            if seq:",
+        "        if page.state is _LIVE:",
+        "        if page.state in (State.LIVE, State.LAGGING):",
     ),
     Mutant(
         "a page that was ended by the server is not detached",
         "node.py",
-        "        # Also when the server ended it: only now is it certain that nothing comes from it any more.\n        await",
-        "        else:\n            return\n        await",
+        "Event.BYE if left else Event.CUT)\n",
+        "Event.BYE if left else Event.CUT)\n        else:\n            return\n",
     ),
     Mutant("an expired message is delivered", "log.py", "and not entry.expired(now)]", "]"),
     Mutant("an emptied message keeps its bytes", "log.py", "        self.size -= entry.size\n", "", TESTS),
