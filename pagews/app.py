@@ -28,7 +28,7 @@ from .node import Node
 from .page_handler import PageHandler
 from .publisher import Publisher
 from .renew import renew
-from .site import SITE, SOCKET_ROUTE, Authorize, Site, get_site
+from .site import SITE, SITE_OF_REQUEST, SOCKET_ROUTE, Authorize, Site, get_site
 from .static_files import script
 from .templating import opened_page, prepare
 from .tokens import SecretKey, Tokens, new_id, new_key, read_keys
@@ -212,6 +212,7 @@ def _middleware(site: Site, *, own_sessions: bool) -> Middleware:
 
     @web.middleware
     def pagews_middleware(request: web.Request, handler: Handler) -> Awaitable[web.StreamResponse]:
+        request[SITE_OF_REQUEST] = site
         # A socket opens no page, and lives long: nothing of this may wait beneath it.
         step = handler if is_upgrade(request) else partial(with_page, handler)
         if not own_sessions and aiohttp_session.STORAGE_KEY in request:

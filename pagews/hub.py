@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable
 
 from .counters import Counters
 from .page import PageSession, receive
+from .socket import send_info
 from .wire import Push
 
 
@@ -26,8 +27,7 @@ class Hub:
             return
         listening = len(pages)
         sockets = receive(pages, push.seq, push, push.size)
-        for socket in sockets:
-            socket.send_info(push)
+        send_info(sockets, push)
         self._counters.delivered += len(sockets)
         if not push.seq:
             self._counters.dropped["qos 0"] += listening - len(sockets)

@@ -37,6 +37,8 @@ def check_origin(request: web.Request, site: Site) -> None:
 
 
 def _same_host(origin: str, host: str) -> bool:
+    if origin in (f"https://{host}", f"http://{host}") and host:
+        return True  # as browsers write them; the rest is for ports that are left out
     try:
         theirs, ours = urlsplit(origin), urlsplit(f"//{host}")
         default = _DEFAULT_PORTS.get(theirs.scheme)

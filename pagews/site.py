@@ -54,7 +54,7 @@ class Site:
 
 
 SITE: Final[web.AppKey[Site]] = web.AppKey("pagews", Site)
-_SITE_OF_REQUEST: Final[web.RequestKey[Site | None]] = web.RequestKey("pagews site", Site)
+SITE_OF_REQUEST: Final[web.RequestKey[Site]] = web.RequestKey("pagews site", Site)
 SOCKET_ROUTE: Final = "pagews.socket"
 
 
@@ -67,9 +67,8 @@ def get_site(place: web.Request | web.Application) -> Site:
     if isinstance(place, web.Application):
         site = place.get(SITE)
     else:
-        site = place.get(_SITE_OF_REQUEST)
-        if site is None:
-            site = place[_SITE_OF_REQUEST] = place.config_dict.get(SITE)
+        # The middleware has left it there; a view of another application in the chain finds it the long way.
+        site = place.get(SITE_OF_REQUEST) or place.config_dict.get(SITE)
     if site is None:
         raise ConfigurationError("pagews is not set up for this application: call pagews.setup(app, ...) first")
     return site

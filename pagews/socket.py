@@ -9,7 +9,7 @@ import asyncio
 import inspect
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Final, NamedTuple, Protocol
 
 from .counters import Counters
@@ -46,23 +46,21 @@ class Carrier(Protocol):
 
 
 class Output:
-    """Collects what the sockets of one process have to write: one write per socket and loop turn.
+    """Collects what the sockets of one process have to write: one write per socket and loop turn."""
 
-    Attributes:
-        dirty: the sockets with something to write at the end of this turn.
-    """
-
-    __slots__ = ("dirty",)
+    __slots__ = ("_dirty",)
 
     def __init__(self) -> None:
-        self.dirty: list[Socket] = []
+        self._dirty: list[Socket] = []
 
-    def begin(self) -> None:
-        """The first socket of a turn is dirty."""
-        asyncio.get_running_loop().call_soon(self._flush)
+    def add(self, sockets: Iterable[Socket]) -> None:
+        """`sockets` have something to write at the end of this turn."""
+        if not self._dirty:
+            asyncio.get_running_loop().call_soon(self._flush)
+        self._dirty.extend(sockets)
 
     def _flush(self) -> None:
-        dirty, self.dirty = self.dirty, []
+        dirty, self._dirty = self._dirty, []
         for socket in dirty:
             # As `Socket.flush`, without a call for each.
             out = socket._out
@@ -169,29 +167,7 @@ class Socket:
 
     def send_info(self, message: object) -> None:
         """Give something to the handler's `websocket_info`."""
-        if self._running:
-            self._enqueue(_Kind.INFO, message, getattr(message, "size", INFO_SIZE))
-            return
-        if self.close_code is not None:
-            return
-        # The path of a push: the mailbox is empty, so the callback runs here and now.
-        self._running = True
-        try:
-            replies = self._info(message, self._context)
-        except Exception as error:
-            self._failed("websocket_info", error)
-        else:
-            if type(replies) is Text:
-                self.write(replies)
-            elif replies is not None:
-                if inspect.isawaitable(replies):
-                    self._wait_for("websocket_info", replies, None)
-                    return
-                self._reply(replies)
-        if self._queue:
-            self._next()
-        else:
-            self._running = False
+        send_info((self,), message)
 
     def close(self, code: int = 1000, reason: str = "") -> None:
         """Close the socket, behind what was sent before.
@@ -244,10 +220,7 @@ class Socket:
         out = self._out
         if out is None:
             self._out = frame
-            output = self._output
-            if not output.dirty:
-                output.begin()
-            output.dirty.append(self)
+            self._output.add((self,))
         elif isinstance(out, bytes):
             self._out = [out, frame]
         else:
@@ -429,3 +402,42 @@ class Socket:
             pass  # it has ended meanwhile
         finally:
             self._relief = None
+
+
+def send_info(sockets: Iterable[Socket], message: object) -> None:
+    """Give something to the `websocket_info` of many sockets of one output: the path of a push.
+
+    One function for all of them, for it is run for every message and page. What fails in one is that one's own.
+    """
+    dirty = []
+    for socket in sockets:
+        if socket._running:
+            socket._enqueue(_Kind.INFO, message, getattr(message, "size", INFO_SIZE))
+            continue
+        if socket.close_code is not None:
+            continue
+        # The mailbox is empty, so the callback runs here and now.
+        socket._running = True
+        try:
+            replies = socket._info(message, socket._context)
+            if type(replies) is Text:
+                if socket._out is None:
+                    # As `Socket.write`, for the first frame of a turn.
+                    socket._out = frame = replies.frame
+                    socket._unsent += len(frame)
+                    dirty.append(socket)
+                else:
+                    socket.write(replies)
+            elif replies is not None:
+                if inspect.isawaitable(replies):
+                    socket._wait_for("websocket_info", replies, None)
+                    continue
+                socket._reply(replies)
+        except Exception as error:
+            socket._failed("websocket_info", error)
+        if socket._queue:
+            socket._next()
+        else:
+            socket._running = False
+    if dirty:
+        dirty[0]._output.add(dirty)

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import pytest
+
+from pagews import Context, Limits, WebSocketHandler
 from pagews.counters import Counters
+from pagews.handler import Replies
 from pagews.hub import Hub
 from pagews.page import Event, PageSession
+from pagews.socket import Output, Socket
 from pagews.wire import Draft, Push
 
+from .rig import Wire, bare_context, turn
 
-class Sink:
-    """Takes what a page would write."""
+
+class Reader(WebSocketHandler):
+    """Notes the numbers that come, and writes nothing."""
 
     def __init__(self) -> None:
         self.got: list[int] = []
 
-    def send_info(self, push: Push) -> None:
-        self.got.append(push.seq)
+    def websocket_info(self, message: Push, context: Context) -> Replies:
+        self.got.append(message.seq)
+        return None
 
 
 def page(name: str) -> PageSession:
@@ -29,18 +37,23 @@ def page(name: str) -> PageSession:
         epoch="e",
         position=0,
         held_limit=1000,
-        socket=Sink(),
+        socket=Socket(Reader(), bare_context(), Wire(), Output(), Counters(), Limits()),
     )
     made.happened(Event.WELCOMED)
     made.release()
     return made
 
 
+def got(page: PageSession) -> list[int]:
+    handler: Reader = page.socket._handler
+    return handler.got
+
+
 def push(seq: int) -> Push:
     return Push(seq, Draft("session", "d", b"1"))
 
 
-def test_a_push_reaches_the_pages_of_its_channel() -> None:
+async def test_a_push_reaches_the_pages_of_its_channel() -> None:
     counters = Counters()
     hub = Hub(counters)
     one, two = page("one"), page("two")
@@ -49,12 +62,12 @@ def test_a_push_reaches_the_pages_of_its_channel() -> None:
     hub.deliver("session:s", push(1))
     hub.deliver("page:one", push(2))
     hub.deliver("page:nobody", push(3))
-    assert (one.socket.got, two.socket.got) == ([1, 2], [1])
+    assert (got(one), got(two)) == ([1, 2], [1])
     assert counters.delivered == 3
     assert set(hub.listeners("session:s")) == {one, two}
 
 
-def test_qos_0_that_is_not_written_is_counted() -> None:
+async def test_qos_0_that_is_not_written_is_counted() -> None:
     counters = Counters()
     hub = Hub(counters)
     one, two = page("one"), page("two")
@@ -62,11 +75,11 @@ def test_qos_0_that_is_not_written_is_counted() -> None:
     hub.listen(two, ["c"])
     two.happened(Event.LAGGED)
     hub.deliver("c", push(0))
-    assert (one.socket.got, two.socket.got) == ([0], [])
+    assert (got(one), got(two)) == ([0], [])
     assert counters.dropped["qos 0"] == 1
 
 
-def test_forgetting_says_what_nobody_listens_to() -> None:
+async def test_forgetting_says_what_nobody_listens_to() -> None:
     hub = Hub(Counters())
     one, two = page("one"), page("two")
     hub.listen(one, ["a", "b"])
@@ -74,4 +87,30 @@ def test_forgetting_says_what_nobody_listens_to() -> None:
     assert hub.forget(one, ["a", "b", "never"]) == ["a"]
     assert hub.forget(two, ["b"]) == ["b"]
     hub.deliver("b", push(1))
-    assert one.socket.got == two.socket.got == []
+    assert got(one) == got(two) == []
+
+
+@pytest.mark.parametrize("fault", ["raises", "returns nonsense", "returns nonsense later"])
+async def test_a_callback_that_fails_harms_no_other_page(fault: str) -> None:
+    class Faulty(Reader):
+        def websocket_info(self, message: Push, context: Context) -> Replies:
+            if fault == "raises":
+                raise RuntimeError("boom")
+            return "nonsense"  # type: ignore[return-value]  # the mistake that is tested
+
+    class FaultyLater(Reader):
+        async def websocket_info(self, message: Push, context: Context) -> Replies:  # type: ignore[override]
+            return "nonsense"  # type: ignore[return-value]  # the mistake that is tested
+
+    hub = Hub(Counters())
+    pages = [page(name) for name in ("one", "two", "three")]
+    handler = FaultyLater() if fault.endswith("later") else Faulty()
+    pages[1].socket = Socket(handler, bare_context(), Wire(), Output(), Counters(), Limits())
+    for one in pages:
+        hub.listen(one, ["c"])
+    hub.deliver("c", push(1))
+    await turn()
+    hub.deliver("c", push(2))
+    await turn()
+    assert (got(pages[0]), got(pages[2])) == ([1, 2], [1, 2])
+    assert pages[1].socket.close_code == 1011
