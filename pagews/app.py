@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import logging
-from collections.abc import AsyncIterator, Awaitable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Iterable, Sequence
 from functools import partial
 from pathlib import PurePosixPath
-from types import UnionType
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -17,7 +17,7 @@ from aiohttp.typedefs import Handler, Middleware
 from aiohttp_session import AbstractStorage
 
 from .broker import Broker, MemoryBroker
-from .controller import check_handler, is_upgrade, websocket_start
+from .controller import check_handler, websocket_start
 from .counters import Counters
 from .delegates import Delegates, DelegateTableDef
 from .drain import drain
@@ -31,7 +31,7 @@ from .renew import renew
 from .site import SITE, SITE_OF_REQUEST, SOCKET_ROUTE, Authorize, Site, get_site
 from .static_files import script
 from .templating import opened_page, prepare
-from .tokens import SecretKey, Tokens, new_id, new_key, read_keys
+from .tokens import HOW_TO, SecretKey, Tokens, new_id, new_key, read_keys
 
 logger = logging.getLogger("pagews")
 
@@ -48,7 +48,7 @@ def setup(
     public_prefix: str | None = None,
     sessions: AbstractStorage | None = None,
     user: UserFunction | None = None,
-    delegates: DelegateTableDef | Iterable[DelegateTableDef] = (),
+    delegates: DelegateTableDef | Sequence[DelegateTableDef] = (),
     handler: type[PageHandler] = PageHandler,
     allowed_origins: Iterable[str] = (),
     authorize: Authorize | None = None,
@@ -79,8 +79,10 @@ def setup(
     _check_app(app)
     keys = _keys(secret_key, debug)
     limits = Limits() if limits is None else limits
-    _check_type("limits", limits, Limits)
-    _check_type("sessions", sessions, AbstractStorage | None)
+    if not isinstance(limits, Limits):
+        raise ConfigurationError(f"limits={limits!r}: give pagews.Limits(...)")
+    if sessions is not None and not isinstance(sessions, AbstractStorage):
+        raise ConfigurationError(f"sessions={sessions!r}: give an aiohttp_session storage, an AbstractStorage")
     check_handler("handler", handler, PageHandler)
     _check_async("user", user)
     _check_async("authorize", authorize)
@@ -104,7 +106,7 @@ def setup(
         allowed_origins=_origins(allowed_origins),
         public_prefix=None if public_prefix is None else _path("public_prefix", public_prefix),
     )
-    for table in [delegates] if isinstance(delegates, DelegateTableDef) else delegates:
+    for table in delegates if isinstance(delegates, list | tuple) else [delegates]:
         _add_table(site, table)
     _add_routes(app, _path("prefix", prefix))
     app[SITE] = site
@@ -134,11 +136,6 @@ def _check_app(app: web.Application) -> None:
         raise ConfigurationError("the application has started, or is part of another: call pagews.setup() before")
 
 
-def _check_type(name: str, value: object, kind: type | UnionType) -> None:
-    if not isinstance(value, kind):
-        raise ConfigurationError(f"{name}={value!r}: give a {kind}")
-
-
 def _check_async(name: str, function: object) -> None:
     if function is not None and not inspect.iscoroutinefunction(function):
         raise ConfigurationError(f"{name}={function!r}: give an 'async def' function")
@@ -150,7 +147,7 @@ def _keys(secret_key: SecretKey, debug: bool) -> list[bytes]:
     except ConfigurationError:
         if secret_key is not None or not debug:
             raise
-        logger.warning("no secret key: a random one is used, and open pages and sessions end with this process")
+        logger.warning("no secret key: a random one is used, and pages and sessions end with this process; %s", HOW_TO)
         return [new_key().encode()]
 
 
@@ -165,7 +162,7 @@ def _broker(broker: str | Broker, limits: Limits) -> Broker:
 def _path(name: str, path: str) -> str:
     if not path.startswith("/") or any(char in path for char in "?#{}"):
         raise ConfigurationError(f"{name}={path!r}: give a path such as '/pagews'")
-    if not path.strip("/") and name == "prefix":
+    if not path.strip("/"):
         raise ConfigurationError(f"{name}={path!r}: pagews needs a path of its own, such as '/pagews'")
     return path.rstrip("/")
 
@@ -183,7 +180,9 @@ def _origins(origins: Iterable[str]) -> frozenset[str]:
 
 def _add_table(site: Site, table: object) -> None:
     if not isinstance(table, DelegateTableDef):
-        raise ConfigurationError(f"delegates: give a pagews.DelegateTableDef, not {type(table).__name__}")
+        raise ConfigurationError(
+            f"delegates: give a pagews.DelegateTableDef or a list of such, not {type(table).__name__}"
+        )
     site.delegates.add(table)
 
 
@@ -213,8 +212,9 @@ def _middleware(site: Site, *, own_sessions: bool) -> Middleware:
     @web.middleware
     def pagews_middleware(request: web.Request, handler: Handler) -> Awaitable[web.StreamResponse]:
         request[SITE_OF_REQUEST] = site
-        # A socket opens no page, and lives long: nothing of this may wait beneath it.
-        step = handler if is_upgrade(request) else partial(with_page, handler)
+        # A page socket opens no page, and lives long: nothing of this may wait beneath it.
+        is_socket = request.match_info.route.name == SOCKET_ROUTE
+        step = handler if is_socket else partial(with_page, handler)
         if not own_sessions and aiohttp_session.STORAGE_KEY in request:
             return step(request)
         return with_session(request, step)
@@ -231,6 +231,8 @@ async def _run(app: web.Application) -> AsyncIterator[None]:
     yield
     site.started = False
     await site.node.stop()
+    if site.endings:
+        await asyncio.wait(site.endings, timeout=site.limits.drain_grace)
     await site.publisher.stop()
 
 

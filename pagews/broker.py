@@ -41,6 +41,8 @@ Filed = Push | Control
 
 #: Seconds that a record is kept at a time while its page could still resume.
 RECORD_MARGIN: Final = 1.0
+#: Idempotency keys that are remembered at most; the oldest is forgotten first.
+KEYS: Final = 100_000
 
 
 class Answer(NamedTuple):
@@ -171,8 +173,8 @@ class Broker(abc.ABC):
         """
 
     @abc.abstractmethod
-    async def topics(self, page_id: str) -> dict[str, int]:
-        """What a page listens to by its record: each topic with the number since when."""
+    async def topics(self, page_id: str) -> dict[str, int] | None:
+        """What a page listens to by its record: each topic with the number since when; None: it has no record."""
 
     @abc.abstractmethod
     async def end(self, page_id: str) -> None:
@@ -211,7 +213,8 @@ class Broker(abc.ABC):
 class _Record:
     """What is kept of a page from its first attach, join or send until it is gone.
 
-    `due`: when it ends if nobody attaches. `head`: the log's when it was last attached, above every cursor it has.
+    `gone`: its end has been told; it is kept only because its document could still resume. `due`: when it ends if
+    nobody attaches. `head`: the log's when it was last attached, above every cursor it has.
     """
 
     topics: dict[str, int]
@@ -221,6 +224,7 @@ class _Record:
     attached: bool = False
     due: float = 0.0
     head: int = 0
+    gone: bool = False
     sends: OrderedDict[int, Message | None] | None = None
     sends_size: int = 0
 
@@ -284,10 +288,12 @@ class MemoryBroker(Broker):
             record = self._records.get(page_id)
             if record is None or record.attached or record.due != due:
                 continue
+            if record.owner is None or record.owner.left or not self._may_resume(record):
+                self._tell_gone(page_id, record)
             if self._may_resume(record):
                 self._expect(page_id, record, RECORD_MARGIN)
             else:
-                self._remove(page_id, record)
+                del self._records[page_id]
         while self._keys and next(iter(self._keys.values()))[0] < now - self._limits.retention:
             self._keys.popitem(last=False)
         _forget(self._gone, now - self._limits.retention)
@@ -306,6 +312,8 @@ class MemoryBroker(Broker):
         if filed is None:
             seq = self._file(channel, lambda seq: Push(seq, draft), ttl)
             filed = self._keys[channel, key] = (self._clock(), seq)
+            if len(self._keys) > KEYS:
+                self._keys.popitem(last=False)
         return filed[1]
 
     async def emit(self, channel: str, draft: Draft) -> None:
@@ -338,12 +346,14 @@ class MemoryBroker(Broker):
             return Attached(claim, revoked, {}, Replay(None, [], 0, False))
         if record is None:
             record = self._records[hello.page_id] = _Record(topics=dict.fromkeys(hello.topics, 0))
-            self._gone.pop(hello.page_id, None)
         if record.owner is not None and record.owner.document != hello.document:
             record.sends, record.sends_size = None, 0
+            if record.gone:
+                record.topics = dict.fromkeys(hello.topics, 0)
         record.session_id, record.user_id = hello.session_id, hello.user_id
         record.owner = Owner(hello.document, hello.attempt)
-        record.attached = True
+        record.attached, record.gone = True, False
+        self._gone.pop(hello.page_id, None)
         channels = cursors(hello.page_id, hello.session_id, hello.user_id, record.topics, hello.cursor.seq)
         replay = self._log.read(hello.cursor.epoch, channels, self._clock(), hello.limit)
         return Attached(claim, False, record.topics, replay)
@@ -370,30 +380,29 @@ class MemoryBroker(Broker):
         self._file(Address.page(page_id).channel, lambda seq: Control("topics", seq))
         return record.topics
 
-    async def topics(self, page_id: str) -> dict[str, int]:
+    async def topics(self, page_id: str) -> dict[str, int] | None:
         record = self._records.get(page_id)
-        return record.topics if record else {}
+        return record.topics if record else None
 
     async def end(self, page_id: str) -> None:
-        record = self._records.get(page_id)
+        record = self._records.pop(page_id, None)
         if record is not None:
-            self._remove(page_id, record)
+            self._tell_gone(page_id, record)
 
     async def is_gone(self, page_id: str) -> bool:
         return page_id in self._gone
 
     def _may_resume(self, record: _Record) -> bool:
         """Rule 6: a record outlives every cursor of its page, which would else resume without its topics."""
-        left = record.owner is not None and record.owner.left
-        return not left and self._log.watermark <= record.head
+        return self._log.watermark <= record.head
 
     def _expect(self, page_id: str, record: _Record, seconds: float) -> None:
         record.due = self._clock() + seconds
         heapq.heappush(self._due, (record.due, next(self._order), page_id))
 
-    def _remove(self, page_id: str, record: _Record) -> None:
-        del self._records[page_id]
-        if record.owner is not None:
+    def _tell_gone(self, page_id: str, record: _Record) -> None:
+        if record.owner is not None and not record.gone:
+            record.gone = True
             self._gone[page_id] = self._clock()
             self._receiver.gone(page_id, record.session_id, record.user_id)
 

@@ -141,8 +141,13 @@ async def _run(socket: Socket, carrier: WebSocketCarrier, site: Site, ws: web.We
     code: int = CloseCode.ABNORMAL
     try:
         await socket.start()
+        if site.node.draining:  # it began while this socket was being accepted
+            socket.end(CloseCode.RESTART, site.node.return_later())
         while not socket.closed:
-            message = await ws.receive()
+            try:
+                message = await ws.receive()
+            except ConnectionError:
+                break  # aiohttp answers pings by itself, and the line may break under the answer
             if message.type is WSMsgType.TEXT:
                 await socket.handle(Text(message.data))
             elif message.type is WSMsgType.BINARY:

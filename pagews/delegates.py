@@ -14,6 +14,7 @@ import msgspec
 from .counters import Counters
 from .errors import ConfigurationError, DelegateError
 from .targets import check_name
+from .tasks import is_own_end
 
 logger = logging.getLogger("pagews")
 
@@ -56,7 +57,7 @@ class DelegateTableDef:
         try:
             check_delegate(name)
         except (TypeError, ValueError) as error:
-            raise ConfigurationError(str(error)) from error
+            raise ConfigurationError(f"{error}; write @delegates.on('name') above the function") from error
 
         def register(function: D) -> D:
             if name in self._delegates:
@@ -132,7 +133,9 @@ class Delegates:
                 return Outcome(await row.function(page, data))
         except DelegateError as error:
             return Outcome(code=error.code, message=error.message)
-        except Exception as error:
+        except (Exception, asyncio.CancelledError) as error:
+            if is_own_end(error):
+                raise
             self._counters.failed["delegate"] += 1
             if isinstance(error, TimeoutError) and running.expired():
                 logger.error("delegate %r ran longer than %g s and was stopped", name, self._timeout)

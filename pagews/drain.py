@@ -35,3 +35,5 @@ async def drain(app: web.Application) -> None:
         for socket in group:
             socket.close(CloseCode.RESTART, site.node.return_later())
     await site.node.finish_jobs()
+    for socket in tuple(site.sockets):
+        socket.end(CloseCode.RESTART, site.node.return_later())  # a callback of it still runs

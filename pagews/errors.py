@@ -62,10 +62,17 @@ class PageGone(PagewsError):
     """The page that was asked is known to have ended."""
 
 
+def _check_string(part: object) -> None:
+    if not isinstance(part, str):
+        raise TypeError(f"an error for the other side is a code and a message, both strings, not {part!r:.40}")
+
+
 class CodedError(PagewsError):
     """An error that travels over the wire as `{code, message}`."""
 
     def __init__(self, code: str, message: str = "") -> None:
+        for part in (code, message):
+            _check_string(part)
         super().__init__(code, message)
         self.code = code
         self.message = message
@@ -147,6 +154,13 @@ CLOSE_CODES: Final[dict[int, CloseRule]] = {
     4503: CloseRule(Return.RENEW, "identity changed or session ended"),
     4509: CloseRule(Return.AWAY, "superseded by a newer socket of the same document"),
 }
+
+
+def check_close(code: object) -> None:
+    """Raises ValueError unless an endpoint may send `code` (RFC 6455 section 7.4)."""
+    sendable = {1000, 1001, 1002, 1003, *range(1007, 1015)}
+    if not isinstance(code, int) or not (code in sendable or 3000 <= code <= 4999):
+        raise ValueError(f"close code {code!r}: give one that may be sent, such as 1000 or 1012, or 3000 to 4999")
 
 
 def returns(code: int) -> Return:

@@ -14,6 +14,7 @@ from aiohttp_session import AbstractStorage, Session, SessionData
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 
 from .broker import Broker
+from .errors import ConfigurationError
 from .targets import Address, check_name
 from .tokens import new_id
 
@@ -153,6 +154,8 @@ class Identities:
         return identity
 
     async def login(self, request: web.Request, user_id: str) -> None:
+        if self._user is not None:
+            raise ConfigurationError("setup(user=...) says who is logged in: use rotate_session() instead of login()")
         session = await aiohttp_session.get_session(request)
         session[USER_ID] = check_name("a user id", user_id)
         await self.rotate(request)
@@ -166,8 +169,9 @@ class Identities:
         """A new session id; the pages of the old one are closed with 4503, and it is not accepted again."""
         session = await aiohttp_session.get_session(request)
         old = session.get(SESSION_ID)
-        session[SESSION_ID], session[SINCE] = new_id(), time.time()
-        request.pop(_IDENTITY, None)
+        identity = Identity(new_id(), await self._user_of(request, session), time.time())
+        session[SESSION_ID], session[SINCE] = identity.session_id, identity.since
+        request[_IDENTITY] = identity
         if isinstance(old, str):
             await self.broker.revoke(Address.session(old).channel)
 

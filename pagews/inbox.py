@@ -19,28 +19,33 @@ class Inbox:
 
     Arguments:
         answer: writes a message to the socket that the document has now, if any.
-        bound: how many jobs may wait.
+        bound, size_bound: how many jobs may wait, and of how many bytes.
         idle: called when nothing is left to do.
     """
 
-    __slots__ = ("_answer", "_bound", "_idle", "_jobs", "_task", "_waiting")
+    __slots__ = ("_answer", "_bound", "_bytes", "_idle", "_jobs", "_size", "_task", "_waiting")
 
-    def __init__(self, answer: Callable[[Message], None], bound: int, idle: Callable[[], None]) -> None:
+    def __init__(
+        self, answer: Callable[[Message], None], bound: int, size_bound: int, idle: Callable[[], None]
+    ) -> None:
         self._answer = answer
         self._bound = bound
+        self._bytes = size_bound
+        self._size = 0
         self._idle = idle
         self._waiting: set[int] = set()
-        self._jobs: deque[tuple[int, Job]] = deque()
+        self._jobs: deque[tuple[int, int, Job]] = deque()
         self._task: asyncio.Task[None] | None = None
 
-    def submit(self, job_id: int, job: Job) -> bool:
-        """Take a job; False when too many wait."""
+    def submit(self, job_id: int, job: Job, size: int = 0) -> bool:
+        """Take a job; False when too many wait. `size`: the bytes that it keeps while it waits."""
         if job_id in self._waiting:
             return True
-        if len(self._jobs) >= self._bound:
+        if len(self._jobs) >= self._bound or (self._jobs and self._size + size > self._bytes):
             return False
         self._waiting.add(job_id)
-        self._jobs.append((job_id, job))
+        self._size += size
+        self._jobs.append((job_id, size, job))
         if self._task is None:
             self._task = asyncio.create_task(self._run())
         return True
@@ -48,7 +53,8 @@ class Inbox:
     async def _run(self) -> None:
         try:
             while self._jobs:
-                job_id, job = self._jobs.popleft()
+                job_id, size, job = self._jobs.popleft()
+                self._size -= size
                 message = await job()
                 self._waiting.discard(job_id)
                 if message is not None:

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from math import inf
 
 from .errors import ConfigurationError
 
 KIB = 1024
 MIB = 1024 * KIB
+
+
+def check_seconds(name: str, value: object) -> None:
+    """Raises ValueError unless `value` is a finite number above zero."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < inf:
+        raise ValueError(f"{name} {value!r}: give seconds above zero")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,7 +30,7 @@ class Limits:
 
     #: one message from the browser, in bytes; a larger one closes the socket with 1009
     message_up: int = 64 * KIB
-    #: one push, in bytes of JSON; a larger one is `MessageTooLarge` at the call
+    #: one push, or the result of one send, in bytes of JSON; a larger push is `MessageTooLarge` at the call
     message_down: int = 256 * KIB
     #: how long the log keeps an entry, and a page may be away without being gone, in seconds
     retention: float = 300.0
@@ -55,6 +62,8 @@ class Limits:
     callback: float = 60.0
     #: sends of one page that wait for their delegate; more are answered with `limit`
     sends_waiting: int = 1000
+    #: bytes of data of the sends of one page that wait for their delegate; more are answered with `limit`
+    sends_bytes: int = 1 * MIB
     #: results of qos 2 sends that are kept for one document
     results_kept: int = 1000
     #: topics that one page may listen to
@@ -63,5 +72,7 @@ class Limits:
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
-            if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
-                raise ConfigurationError(f"Limits({field.name}={value!r}): give a number above zero")
+            kinds = int if field.type == "int" else int | float
+            if isinstance(value, bool) or not isinstance(value, kinds) or not 0 < value < inf:
+                number = "a whole number" if field.type == "int" else "a number"
+                raise ConfigurationError(f"Limits({field.name}={value!r}): give {number} above zero")

@@ -125,7 +125,8 @@ class Log(Generic[M]):
         if filed is None:
             filed = self._channels[channel] = _Channel()
         prev = filed.entries[-1].seq if filed.entries else 0
-        entry = Entry(seq, prev, channel, message, size, None if ttl is None else now + ttl)
+        deadline = None if ttl is None or ttl >= self._retention else now + ttl
+        entry = Entry(seq, prev, channel, message, size, deadline)
         filed.entries.append(entry)
         filed.size += size
         self.size += size

@@ -24,6 +24,7 @@ from .limits import Limits
 from .log import Replay
 from .page import Claim, Event, Owner, PageSession, State
 from .socket import Output, Socket
+from .tasks import is_own_end
 from .wire import Message, Push, Text
 
 logger = logging.getLogger("pagews")
@@ -171,7 +172,7 @@ class Node:
                 raise ProtocolError("a newer socket of this document is here", CloseCode.SUPERSEDED)
             if attached.claim is Claim.FORKED:
                 self._leave_hub(page)
-                topics = {*arrival.topics, *await self.broker.topics(arrival.page_id)}
+                topics = {*arrival.topics, *(await self.broker.topics(arrival.page_id) or ())}
                 other = arrival._replace(page_id=self._new_page_id(), topics=topics)
                 return await self.attach(other, socket, forked=True)
             # The record was read in the same step: what it was told about itself by then is in it already.
@@ -309,7 +310,7 @@ class Node:
             await page.socket.drained()
             if page.relearn:
                 page.relearn = False
-                await self._set_topics(page, await self.broker.topics(page.id))
+                await self._set_topics(page, await self.broker.topics(page.id) or {})
             if page.overflowed:
                 page.clear_held()
             replay = await self.broker.read(page.epoch, page.cursors(), self.limits.replay_chunk)
@@ -387,17 +388,18 @@ class Node:
         """The script of `page` has given a sign of life."""
         self._heartbeat.heard(page)
 
-    def submit(self, page: PageSession, job_id: int, job: Callable[[], Awaitable[Message | None]]) -> bool:
-        """Run a job of a page, after those before it; False when too many wait."""
+    def submit(self, page: PageSession, job_id: int, job: Job, size: int = 0) -> bool:
+        """Run a job of a page, after those before it; False when too many wait, or too many bytes."""
         key = (page.id, page.document)
         inbox = self._inboxes.get(key)
         if inbox is None:
             inbox = self._inboxes[key] = Inbox(
                 lambda message: self._answer(key, message),
                 self.limits.sends_waiting,
+                self.limits.sends_bytes,
                 lambda: self._forget_inbox(key),
             )
-        return inbox.submit(job_id, self._safe(job_id, job))
+        return inbox.submit(job_id, self._safe(job_id, job), size)
 
     def _forget_inbox(self, key: tuple[str, str]) -> None:
         self._inboxes.pop(key, None)
@@ -413,8 +415,10 @@ class Node:
                 return await job()
             except BrokerUnavailable as error:
                 return wire.failed(job_id, "outcome-unknown" if error.unknown else "internal", "the server is cut off")
-            except Exception:
-                logger.exception("a job of a page failed")
+            except (Exception, asyncio.CancelledError) as error:
+                if is_own_end(error):
+                    raise
+                logger.error("a job of a page failed", exc_info=error)
                 self.counters.failed["inbox"] += 1
                 return wire.failed(job_id, "internal", "the server failed")
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any, ClassVar
 
 from . import wire
 from .broker import Answer, Position
 from .delegates import Outcome
-from .errors import CloseCode, EncodingError, ProtocolError, RemoteError
+from .errors import CloseCode, EncodingError, MessageTooLarge, ProtocolError, RemoteError
 from .handler import Context, Replies, WebSocketHandler
 from .node import Arrival
 from .page import PageSession
@@ -29,7 +30,7 @@ class PageHandler(WebSocketHandler):
 
     protocols: ClassVar[tuple[str, ...]] = (SUBPROTOCOL,)
 
-    __slots__ = ("_left", "_page", "_site", "_timer", "_token")
+    __slots__ = ("_left", "_page", "_site", "_size", "_timer", "_token")
 
     _site: Site
     _page: PageSession | None
@@ -46,6 +47,7 @@ class PageHandler(WebSocketHandler):
 
     def websocket_handle(self, frame: Text | Binary, context: Context) -> Replies | Awaitable[Replies]:
         message = wire.decode(frame)
+        self._size = len(frame.frame)
         page = self._page
         if page is None:
             if type(message) is not Hello:
@@ -57,11 +59,9 @@ class PageHandler(WebSocketHandler):
     def websocket_info(self, message: Any, context: Context) -> Replies | Awaitable[Replies]:
         return message.message if type(message) is Push else None
 
-    def websocket_terminate(self, reason: int, context: Context) -> Awaitable[None] | None:
-        self._cancel_timer()
-        if self._page is None:
-            return None
-        return self._site.node.detach(self._page, left=self._left)
+    async def _detach(self) -> None:
+        if self._page is not None:
+            await self._site.node.detach(self._page, left=self._left)
 
     # --- attach -------------------------------------------------------------------------------------------------------
 
@@ -93,6 +93,8 @@ class PageHandler(WebSocketHandler):
         page, forked, replay = await site.node.attach(arrival, context.socket)
         self._page = page
         self._token = token
+        # Not in websocket_terminate: one that is overridden may fail, or forget the inherited one.
+        context.socket.on_end = self._detach
         context.page = Page(site.publisher, page.id, page.session_id, page.user_id, page.topics)
         fresh = None
         if forked or site.tokens.is_old(token):
@@ -134,7 +136,8 @@ class PageHandler(WebSocketHandler):
         return wire.acked(message.receipt)
 
     def _send(self, message: Send, page: PageSession, context: Context) -> Replies:
-        return self._submit(page, message.id, lambda: self._run(message, page, context), answered=message.qos > 0)
+        job, answered = partial(self._run, message, page, context), message.qos > 0
+        return self._submit(page, message.id, job, self._size, answered=answered)
 
     def _join(self, message: Join, page: PageSession, context: Context) -> Replies:
         return self._submit(page, message.id, lambda: self._subscribe(message, page, context))
@@ -143,9 +146,15 @@ class PageHandler(WebSocketHandler):
         return self._submit(page, message.id, lambda: self._unsubscribe(message, page, context))
 
     def _submit(
-        self, page: PageSession, job_id: int, job: Callable[[], Awaitable[Message | None]], *, answered: bool = True
+        self,
+        page: PageSession,
+        job_id: int,
+        job: Callable[[], Awaitable[Message | None]],
+        size: int = 0,
+        *,
+        answered: bool = True,
     ) -> Replies:
-        if self._site.node.submit(page, job_id, job):
+        if self._site.node.submit(page, job_id, job, size):
             return None
         self._site.counters.refused["sends waiting"] += 1
         return wire.failed(job_id, "limit", "too many sends wait for the server") if answered else None
@@ -168,8 +177,8 @@ class PageHandler(WebSocketHandler):
         if outcome.code:
             return wire.failed(message.id, outcome.code, outcome.message)
         try:
-            return wire.result(message.id, outcome.value)
-        except EncodingError as error:
+            return wire.result(message.id, outcome.value, self._site.limits.message_down)
+        except (EncodingError, MessageTooLarge) as error:
             self._site.delegates.returned_nonsense(message.delegate, error)
             return wire.failed(message.id, "internal", "the server's delegate failed")
 
@@ -180,7 +189,7 @@ class PageHandler(WebSocketHandler):
             topic = Address.topic(message.topic).name
         except ValueError as error:
             return wire.failed(message.id, "invalid-data", str(error))
-        if site.authorize is None or not await site.authorize(context.page, topic):
+        if not await self._is_authorized(context.page, topic):
             site.counters.refused["join"] += 1
             return wire.failed(message.id, "not-authorized", "the application does not let this page join that topic")
         try:
@@ -188,7 +197,13 @@ class PageHandler(WebSocketHandler):
         except ValueError as error:
             site.counters.refused["topics"] += 1
             return wire.failed(message.id, "limit", str(error))
-        return wire.result(message.id, None)
+        return wire.result(message.id, None, self._site.limits.message_down)
+
+    async def _is_authorized(self, page: Page, topic: str) -> bool:
+        if self._site.authorize is None:
+            return False
+        async with asyncio.timeout(self._site.limits.callback):
+            return await self._site.authorize(page, topic)
 
     async def _unsubscribe(self, message: Leave, page: PageSession, context: Context) -> Message:
         assert context.page is not None  # attached: websocket_handle has seen to it
@@ -196,7 +211,7 @@ class PageHandler(WebSocketHandler):
             await context.page.unsubscribe(message.topic)
         except ValueError as error:
             return wire.failed(message.id, "invalid-data", str(error))
-        return wire.result(message.id, None)
+        return wire.result(message.id, None, self._site.limits.message_down)
 
 
 _RECEIVE: dict[type, Callable[[PageHandler, Any, PageSession, Context], Replies | Awaitable[Replies]]] = {

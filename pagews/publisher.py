@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import logging
 import secrets
 import weakref
-from collections.abc import AsyncIterator, Awaitable, Collection, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Collection
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, overload
 
@@ -15,11 +16,12 @@ from aiosignal import Signal
 from .broker import Answer
 from .counters import Counters, Statistics
 from .delegates import check_delegate
-from .errors import AskTimeout, CloseCode, PageGone, Return, returns
-from .limits import Limits
+from .errors import AskTimeout, CloseCode, PageGone, Return, check_close, returns
+from .limits import Limits, check_seconds
 from .node import Node
 from .page import PageSession
-from .targets import Address
+from .targets import Address, check_name, check_topics
+from .tasks import is_own_end
 from .wire import MAX_INTEGER, Draft, encode_data
 
 if TYPE_CHECKING:
@@ -239,9 +241,11 @@ class Page(PageTarget):
             ValueError: the name is not 1 to 200 printable characters, or the page has `limits.topics` already.
         """
         Address.topic(topic)
-        topics = await self._publisher.node.broker.topics(self.id) or self._rendered
+        recorded = await self._publisher.node.broker.topics(self.id)
+        topics = self._rendered if recorded is None else recorded
         if topic not in topics and len(topics) >= self._publisher.limits.topics:
             raise ValueError(f"the page listens to {len(topics)} topics already, which is limits.topics")
+        check_topics([*topics, topic])
         await self._publisher.node.broker.set_topics(self.id, self._rendered, [topic], [])
 
     async def unsubscribe(self, topic: str) -> None:
@@ -319,11 +323,13 @@ class Publisher:
         """Encode once, and give it to the broker. Applications call `push` of a target."""
         if qos not in (0, 1, 2):
             raise ValueError(f"qos {qos!r}: give 0, 1 or 2")
-        if ttl is not None and not ttl > 0:
-            raise ValueError(f"ttl {ttl!r}: give seconds above zero")
+        if ttl is not None:
+            check_seconds("ttl", ttl)
         if qos == 0 and key is not None:
             raise ValueError("a push of qos 0 is not filed: it takes no key")
-        receipt = self._new_receipt(address.channel) if qos == 2 else None
+        if key is not None:
+            check_name("an idempotency key", key)
+        receipt = self._receipt(address.channel, key) if qos == 2 else None
         draft = self._draft(address, delegate, data, receipt)
         if qos == 0:
             await self.node.broker.emit(address.channel, draft)
@@ -334,7 +340,8 @@ class Publisher:
 
     async def ask(self, address: Address, delegate: str, data: object, timeout: float) -> Any:
         """Push with a receipt, and wait for the one answer. Applications call `ask` of a page."""
-        receipt = self._new_receipt(address.channel)
+        check_seconds("timeout", timeout)
+        receipt = self._receipt(address.channel)
         draft = self._draft(address, delegate, data, receipt)
         if await self.node.broker.is_gone(address.name):
             raise PageGone(f"the page that {delegate!r} was asked of has ended")
@@ -351,7 +358,8 @@ class Publisher:
 
     async def close_page(self, page_id: str, code: int, reason: str) -> None:
         """Close a page's socket; by the table of close codes it is gone then. Applications call `close` of a page."""
-        if returns(code) is Return.AWAY:
+        check_close(code)
+        if returns(code) is not Return.BACK:
             await self.node.end_page(page_id, code, reason)
             return
         page = self.node.pages.get(page_id)
@@ -367,9 +375,16 @@ class Publisher:
         binary = isinstance(data, bytes | bytearray | memoryview)
         return Draft(address.to, delegate, raw, binary, receipt.id if receipt else 0)
 
-    def _new_receipt(self, channel: str) -> Receipt:
-        receipt = Receipt(1 + secrets.randbelow(MAX_INTEGER), channel)
-        self._receipts[receipt.id] = receipt
+    def _receipt(self, channel: str, key: str | None = None) -> Receipt:
+        """A new receipt; the same one for the same key, since what is pushed again is filed once."""
+        if key is None:
+            number = 1 + secrets.randbelow(MAX_INTEGER)
+        else:
+            digest = hashlib.sha256(f"{channel}\n{key}".encode()).digest()
+            number = 1 + int.from_bytes(digest) % MAX_INTEGER
+        receipt = self._receipts.get(number)
+        if receipt is None:
+            receipt = self._receipts[number] = Receipt(number, channel)
         return receipt
 
     def _facade(self, page: PageSession) -> Page:
@@ -423,10 +438,12 @@ class Publisher:
             await self._within_limit(signal.send(page))
             self._events.task_done()
 
-    async def _within_limit(self, work: Coroutine[Any, Any, object] | Awaitable[object]) -> None:
+    async def _within_limit(self, work: Awaitable[object]) -> None:
         try:
             async with asyncio.timeout(self.limits.callback):
                 await work
-        except Exception:
+        except (Exception, asyncio.CancelledError) as error:
+            if is_own_end(error):
+                raise
             self.counters.failed["signal"] += 1
-            logger.exception("a receiver of a signal failed")
+            logger.error("a receiver of a signal failed; it must be async, and take a page", exc_info=error)

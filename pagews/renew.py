@@ -10,10 +10,11 @@ from aiohttp import web
 from .controller import RETRY_AFTER
 from .errors import CloseCode
 from .origin import check_origin
-from .site import get_site
+from .site import Site, get_site
+from .wire import TOKEN_LENGTH
 
 #: More than any token has, in bytes.
-BODY_LIMIT: Final = 16 * 1024
+BODY_LIMIT: Final = TOKEN_LENGTH + 1024
 
 _HEADERS: Final = {
     "Cache-Control": "no-store",
@@ -33,12 +34,12 @@ async def renew(request: web.Request) -> web.Response:
     site = get_site(request)
     check_origin(request, site)
     if request.content_type != "application/json":
+        site.counters.refused["malformed renewal"] += 1
         raise web.HTTPUnsupportedMediaType(text="Send JSON.\n", headers=_HEADERS)
     if site.node.draining:
+        site.counters.refused["draining"] += 1
         raise web.HTTPServiceUnavailable(headers=_HEADERS | {"Retry-After": str(RETRY_AFTER)})
-    body = await request.content.read(BODY_LIMIT + 1)
-    if len(body) > BODY_LIMIT:
-        raise web.HTTPRequestEntityTooLarge(BODY_LIMIT, len(body), headers=_HEADERS)
+    body = await _read(request, site)
     try:
         text = msgspec.json.decode(body, type=Renewal).token
     except (msgspec.DecodeError, ValueError, RecursionError) as error:
@@ -51,6 +52,16 @@ async def renew(request: web.Request) -> web.Response:
     if token.session != identity.session_id or token.user != identity.user_id:
         return _refuse(site.counters.refused, CloseCode.IDENTITY, "the session or the user has changed")
     return web.json_response({"token": site.tokens.renewed(token)}, headers=_HEADERS)
+
+
+async def _read(request: web.Request, site: Site) -> bytes:
+    body = bytearray()
+    async for chunk in request.content.iter_any():
+        body += chunk
+        if len(body) > BODY_LIMIT:
+            site.counters.refused["malformed renewal"] += 1
+            raise web.HTTPRequestEntityTooLarge(BODY_LIMIT, len(body), headers=_HEADERS)
+    return bytes(body)
 
 
 def _refuse(refused: dict[str, int], code: CloseCode, reason: str) -> web.Response:

@@ -12,6 +12,7 @@ from aiohttp import web
 from .counters import Counters
 from .delegates import Delegates
 from .errors import ConfigurationError
+from .handler import WebSocketHandler
 from .identity import Identities
 from .limits import Limits
 from .node import Node
@@ -38,7 +39,7 @@ class Site:
     delegates: Delegates
     publisher: Publisher
     node: Node
-    handler: type
+    handler: type[WebSocketHandler]
     authorize: Authorize | None
     allowed_origins: frozenset[str]
     public_prefix: str | None

@@ -13,9 +13,10 @@ from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Final, NamedTuple, Protocol
 
 from .counters import Counters
-from .errors import CloseCode, ProtocolError
+from .errors import CloseCode, ProtocolError, check_close
 from .handler import Context, Replies, WebSocketHandler
 from .limits import Limits
+from .tasks import is_own_end
 from .wire import Binary, Close, Text, clip_reason
 
 logger = logging.getLogger("pagews")
@@ -98,6 +99,7 @@ class Socket:
         "_high_water",
         "_idle",
         "_info",
+        "_is_high",
         "_limits",
         "_look",
         "_out",
@@ -109,6 +111,7 @@ class Socket:
         "_task",
         "_unsent",
         "close_code",
+        "on_end",
         "on_pressure",
     )
 
@@ -135,6 +138,7 @@ class Socket:
         # One frame, or several: most turns have one, and a list of one is dear when there are many sockets.
         self._out: bytes | list[bytes] | None = None
         self._unsent = 0
+        self._is_high = False
         self._queue: deque[_Item] | None = None
         self._queued = 0
         self._running = False
@@ -143,6 +147,8 @@ class Socket:
         self._relief: asyncio.Task[None] | None = None
         #: The code it was closed with, None while it is open.
         self.close_code: int | None = None
+        #: Awaited when it has ended, after `websocket_terminate`, whatever that did.
+        self.on_end: Callable[[], Awaitable[None]] | None = None
         #: Called when more waits than the high-water mark; None: it has time to drain, and is closed then.
         self.on_pressure: Callable[[], None] | None = None
         context.socket = self
@@ -155,7 +161,11 @@ class Socket:
         return self.close_code is not None
 
     def send_data(self, data: str | bytes) -> None:
-        """Send text or bytes to the browser."""
+        """Send text or bytes to the browser.
+
+        Raises:
+            TypeError: `data` is neither.
+        """
         self.send(Text(data) if isinstance(data, str) else Binary(data))
 
     def send(self, message: Text | Binary) -> None:
@@ -175,7 +185,11 @@ class Socket:
         Arguments:
             code: 1000, or 3000 to 4999; the table of close codes says whether the browser comes back.
             reason: at most 123 bytes of UTF-8; more is cut off.
+
+        Raises:
+            ValueError: an endpoint may not send this code.
         """
+        check_close(code)
         if self._running:
             self._enqueue(_Kind.CLOSE, Close(code, reason), 0)
         else:
@@ -211,8 +225,13 @@ class Socket:
                 ended = self._handler.websocket_terminate(self.close_code, self._context)
                 if ended is not None:
                     await ended
-        except Exception as error:
+        except (Exception, asyncio.CancelledError) as error:
+            if is_own_end(error):
+                raise
             self._count_failure("websocket_terminate", error)
+        finally:
+            if self.on_end is not None:
+                await self.on_end()
 
     def write(self, message: Text | Binary) -> None:
         """Put a message into the output; it goes out at the end of this loop turn."""
@@ -242,9 +261,11 @@ class Socket:
     def _look_at_backlog(self) -> None:
         self._unsent = 0
         backlog = self._carrier.backlog()
-        if backlog > OVERFLOW * self._high_water:
+        was_high, self._is_high = self._is_high, backlog > self._high_water
+        # One large message may lie above every mark; more of them, while it does not drain, may not.
+        if was_high and backlog > OVERFLOW * self._high_water:
             self.end(CloseCode.TOO_SLOW, "the reader is too slow")
-        elif backlog > self._high_water:
+        elif self._is_high:
             self._press()
 
     def end(self, code: int, reason: str) -> None:
@@ -332,7 +353,9 @@ class Socket:
                 async with asyncio.timeout(self._limits.callback):
                     replies = await replies
             self._reply(replies)
-        except Exception as error:
+        except (Exception, asyncio.CancelledError) as error:
+            if is_own_end(error):
+                raise
             self._failed(name, error)
         finally:
             self._next()
@@ -342,7 +365,9 @@ class Socket:
             try:
                 async with asyncio.timeout(self._limits.callback):
                     self._reply(await replies)
-            except Exception as error:
+            except (Exception, asyncio.CancelledError) as error:
+                if is_own_end(error):
+                    raise
                 self._failed(name, error)
             finally:
                 if done is not None and not done.done():
@@ -359,6 +384,7 @@ class Socket:
             if isinstance(reply, Text | Binary):
                 self.write(reply)
             elif isinstance(reply, Close):
+                check_close(reply.code)
                 self.end(reply.code, reply.reason)
                 return
             else:
@@ -366,7 +392,7 @@ class Socket:
                     f"a callback returned {type(reply).__name__}: return None, Text, Binary, Close or a list of them"
                 )
 
-    def _failed(self, name: str, error: Exception) -> None:
+    def _failed(self, name: str, error: BaseException) -> None:
         if isinstance(error, ProtocolError):
             self._counters.refused["malformed frame"] += 1
             self.end(error.code, error.reason)
@@ -374,7 +400,7 @@ class Socket:
         self._count_failure(name, error)
         self.end(CloseCode.INTERNAL, f"{name} failed")
 
-    def _count_failure(self, name: str, error: Exception) -> None:
+    def _count_failure(self, name: str, error: BaseException) -> None:
         self._counters.failed[name] += 1
         logger.error("%s.%s failed", type(self._handler).__name__, name, exc_info=error)
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Literal, NamedTuple, Self
 
 Kind = Literal["page", "session", "user", "topic"]
 
 NAME_LENGTH = 200
+
+#: Bytes that the names of all topics of one page may have: they travel in its token.
+TOPICS_SIZE = 16 * 1024
 
 
 def check_name(what: str, name: object) -> str:
@@ -21,6 +25,13 @@ def check_name(what: str, name: object) -> str:
     if not 1 <= len(name) <= NAME_LENGTH or not name.isprintable():
         raise ValueError(f"{what} {name[:40]!r}: give 1 to {NAME_LENGTH} printable characters")
     return name
+
+
+def check_topics(topics: Collection[str]) -> None:
+    """Raises ValueError when the names of a page's topics are more than a token should carry."""
+    size = sum(len(topic.encode()) + 3 for topic in topics)
+    if size > TOPICS_SIZE:
+        raise ValueError(f"the names of the page's topics have {size} bytes, the limit is {TOPICS_SIZE}: shorten them")
 
 
 class Address(NamedTuple):

@@ -17,7 +17,7 @@ from .errors import ConfigurationError
 from .identity import Identity
 from .publisher import Page
 from .site import Site, get_site
-from .targets import Address
+from .targets import Address, check_topics
 from .tokens import Token, new_id
 
 _POSITION: Final[web.RequestKey[Position]] = web.RequestKey("pagews position", Position)
@@ -51,6 +51,7 @@ class RenderedPage(Page):
         limit = self._publisher.limits.topics
         if len(added) > limit:
             raise ValueError(f"a page of {len(added)} topics is above limits.topics, {limit}")
+        check_topics(added)
         self._rendered = added
 
     def token(self, site: Site) -> str:
@@ -144,9 +145,9 @@ def pagews_script(*, nonce: str | None = None, nostream: bool = False) -> Markup
 
 
 def _open(request: web.Request, site: Site, topics: Iterable[str]) -> RenderedPage:
-    page = request.get(_PAGE)
-    if page is None:
-        identity = site.identities.known(request)
+    page, identity = request.get(_PAGE), site.identities.known(request)
+    if page is None or (identity is not None and page.session.id != identity.session_id):
+        # Also when the session was rotated since: the page would be one of the session that has ended.
         if identity is None:
             raise ConfigurationError(
                 "the request does not accept HTML, so pagews_script() needs 'await pagews.open_page(request)' before it"

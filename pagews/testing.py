@@ -16,7 +16,7 @@ import inspect
 import itertools
 import secrets
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from html.parser import HTMLParser
 from types import TracebackType
 from typing import Any, Final, NamedTuple, Self
@@ -98,6 +98,7 @@ class PageStandIn:
         welcome: what the server said when it last attached.
         lost: the reasons of every loss it was told.
         close_code: with which code its last socket was closed by the server.
+        errors: what its delegates raised where nobody asked.
     """
 
     def __init__(self, browser: Browser, html: str) -> None:
@@ -107,6 +108,7 @@ class PageStandIn:
         self.welcome: dict[str, Any] = {}
         self.lost: list[str] = []
         self.close_code: int | None = None
+        self.errors: list[Exception] = []
         self.document = secrets.token_hex(16)
         self._browser = browser
         self._token = self.include["data-page"] or ""
@@ -195,6 +197,10 @@ class PageStandIn:
             await asyncio.wait([self._reading])
         if self._ws is not None:
             await self._ws.close()
+        for task in tuple(self._tasks):
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
 
     # --- from the server ----------------------------------------------------------------------------------------------
 
@@ -206,9 +212,7 @@ class PageStandIn:
         self._delegates[delegate] = function
         for question in [question for question in self._questions if question[0].delegate == delegate]:
             self._questions.remove(question)
-            task = asyncio.create_task(self._answer(*question))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            self._start(self._answer(*question))
 
     async def expect(self, delegate: str, timeout: float = PATIENCE) -> Any:
         """The data of the next push to `delegate` that no `expect` has returned; waits for it.
@@ -269,6 +273,11 @@ class PageStandIn:
                 await self._write(frame, payload)
             async with asyncio.timeout(timeout):
                 return await answer
+        except TimeoutError:
+            asked = [question.delegate for question, _ in self._questions]
+            hint = f"; the page was asked {asked}: register page.on(...)" if asked else ""
+            what = frame[3] if frame[0] == "send" else frame[2]
+            raise TimeoutError(f"no result of {frame[0]} {what!r} in {timeout:g} s{hint}") from None
         finally:
             del self._waiting[number]
 
@@ -335,12 +344,24 @@ class PageStandIn:
     async def _show(self, message: Received, receipt: list[int]) -> None:
         self.received.append(message)
         self._unread.append(message)
-        if message.delegate not in self._delegates:
-            self._questions += [(message, number) for number in receipt]
-        elif receipt:
-            await self._answer(message, receipt[0])
+        if message.delegate in self._delegates:
+            # In a task of its own: a delegate may send, and its answer is read by the one that shows it.
+            self._start(self._answer(message, receipt[0]) if receipt else self._run(message))
         else:
-            self._delegates[message.delegate](message.data)
+            self._questions += [(message, number) for number in receipt]
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _run(self, message: Received) -> None:
+        try:
+            value = self._delegates[message.delegate](message.data)
+            if inspect.isawaitable(value):
+                await value
+        except Exception as error:
+            self.errors.append(error)
 
     async def _answer(self, message: Received, receipt: int) -> None:
         payload = None

@@ -21,6 +21,9 @@ SUBPROTOCOL: Final = "pagews.v1"
 #: The largest integer that JavaScript counts exactly.
 MAX_INTEGER: Final = 2**53 - 1
 
+#: Characters of a page token at most: 16 KiB of topics, escaped and encrypted, and some.
+TOKEN_LENGTH: Final = 48 * 1024
+
 TEXT, BINARY, CLOSE = 0x1, 0x2, 0x8
 
 
@@ -52,6 +55,8 @@ class Text:
     __slots__ = ("frame",)
 
     def __init__(self, data: str) -> None:
+        if not isinstance(data, str):
+            raise TypeError(f"Text takes a str, not {type(data).__name__}: send bytes as Binary, data as JSON in it")
         self.frame = websocket_frame(TEXT, data.encode())
 
     @classmethod
@@ -87,6 +92,8 @@ class Binary:
     __slots__ = ("frame",)
 
     def __init__(self, data: bytes) -> None:
+        if not isinstance(data, bytes | bytearray | memoryview):
+            raise TypeError(f"Binary takes bytes, not {type(data).__name__}: send text as Text, data as JSON in it")
         self.frame = websocket_frame(BINARY, bytes(data))
 
     @property
@@ -253,18 +260,17 @@ def token(text: str) -> Text:
     return _frame("token", text)
 
 
-def result(send_id: int, value: object) -> Message:
+def result(send_id: int, value: object, limit: int) -> Message:
     """What a server delegate returned.
 
     Raises:
         EncodingError: `value` has no JSON form.
+        MessageTooLarge: it has more than `limit` bytes.
     """
+    raw = encode_data(value, limit)
     if isinstance(value, bytes | bytearray | memoryview):
-        return _with_payload(b'["result",%d,true,null]' % send_id, bytes(value))
-    try:
-        return _frame("result", send_id, True, value)
-    except (TypeError, ValueError, RecursionError, OverflowError) as error:
-        raise EncodingError(f"{type(value).__name__} cannot be sent as JSON: {error}") from error
+        return _with_payload(b'["result",%d,true,null]' % send_id, raw)
+    return Text.encoded(b'["result",%d,true,%b]' % (send_id, raw))
 
 
 def failed(send_id: int, code: str, message: str) -> Text:
@@ -286,7 +292,7 @@ _Seq = Annotated[int, Meta(ge=0, le=MAX_INTEGER)]
 class HelloFields(Struct, frozen=True):
     """What a page says of itself when it attaches."""
 
-    token: Annotated[str, Meta(min_length=1, max_length=8192)]
+    token: Annotated[str, Meta(min_length=1, max_length=TOKEN_LENGTH)]
     document: Annotated[str, Meta(pattern=r"^[0-9A-Za-z_-]{16,64}$")]
     attempt: _Id
     epoch: Annotated[str, Meta(max_length=64)] | None = None

@@ -10,7 +10,7 @@ from aiohttp import web
 from pytest_aiohttp.plugin import AiohttpClient
 
 import pagews
-from pagews.testing import Browser
+from pagews.testing import Browser, PageError
 from pagews.tokens import ENVIRONMENT, new_key
 
 from .apps import KEY, application
@@ -184,3 +184,97 @@ async def test_a_drain_sends_away_in_groups_and_lets_delegates_end(aiohttp_clien
             assert response.status == 503
         with pytest.raises(TimeoutError):
             await sending
+
+
+async def test_a_page_that_is_asked_for_with_an_upgrade_header(aiohttp_client: AiohttpClient) -> None:
+    client = await aiohttp_client(application())
+    async with client.get("/", headers={"Upgrade": "websocket"}) as response:
+        assert response.status == 200
+        assert response.headers["Cache-Control"] == "private, no-cache"
+
+
+async def test_a_handler_that_forgets_the_inherited_terminate_leaves_nothing(aiohttp_client: AiohttpClient) -> None:
+    class Forgetful(pagews.PageHandler):
+        __slots__ = ()
+
+        async def websocket_terminate(self, reason: int, context: pagews.Context) -> None:
+            raise RuntimeError("boom")
+
+    app = application(handler=Forgetful)
+    async with Browser(await aiohttp_client(app)) as browser:
+        page = await browser.open()
+        publisher = pagews.get_publisher(app)
+        assert await publisher.page(page.id).pages()
+        await page.close()
+        with pytest.raises(pagews.AskTimeout):
+            await publisher.page(page.id).ask("anything", timeout=0.01)
+        assert publisher.statistics().attached == 0
+        assert publisher.statistics().failed["websocket_terminate"] == 1
+        record = publisher.node.broker._records[page.id]  # type: ignore[attr-defined]  # of the embedded broker
+        assert not record.attached
+
+
+async def test_a_callback_that_still_runs_does_not_hold_up_the_stop(aiohttp_client: AiohttpClient) -> None:
+    entered = asyncio.Event()
+
+    class Slow(pagews.WebSocketHandler):
+        async def websocket_handle(self, frame: pagews.Text | pagews.Binary, context: pagews.Context) -> None:
+            entered.set()
+            await asyncio.sleep(2)
+
+    app = application(limits=pagews.Limits(drain_grace=0.05))
+    app.router.add_get("/slow", pagews.websocket(Slow))
+    client = await aiohttp_client(app)
+    socket = await client.ws_connect("/slow")
+    await socket.send_str("x")
+    await entered.wait()
+    async with asyncio.timeout(1):
+        await pagews.drain(app)
+        assert (await socket.receive()).data == 1012
+    await socket.close()
+
+
+async def test_as_many_and_as_long_topics_as_the_limits_allow(aiohttp_client: AiohttpClient) -> None:
+    app = application()
+    topics = [f"{number:03d}/{'x' * 150}" for number in range(100)]
+
+    async def many(request: web.Request) -> web.Response:
+        page = await pagews.open_page(request, topics=topics)
+        return web.Response(text=str(pagews.script_tag(page)), content_type="text/html")
+
+    async def more(request: web.Request) -> web.Response:
+        with pytest.raises(ValueError, match="shorten them"):
+            await pagews.open_page(request, topics=[topic + "y" * 40 for topic in topics])
+        return web.Response()
+
+    app.router.add_get("/many", many)
+    app.router.add_get("/more", more)
+    async with Browser(await aiohttp_client(app)) as browser:
+        page = await browser.open("/many")
+        await pagews.get_publisher(app).topic(topics[-1]).push("d", 1)
+        assert await page.expect("d") == 1
+        async with browser.client.get("/more") as response:
+            assert response.status == 200
+
+
+async def test_a_result_that_is_too_large_and_an_authorize_that_hangs(aiohttp_client: AiohttpClient) -> None:
+    delegates = pagews.DelegateTableDef()
+
+    @delegates.on("large")
+    async def large(page: pagews.Page, data: Any) -> str:
+        return "x" * 1000
+
+    async def hang(page: pagews.Page, topic: str) -> bool:
+        await asyncio.Event().wait()
+        return True
+
+    limits = pagews.Limits(message_down=100, callback=0.05)
+    async with Browser(
+        await aiohttp_client(application(delegates=delegates, authorize=hang, limits=limits))
+    ) as browser:
+        page = await browser.open()
+        for failing in (page.send("large"), page.join("room")):
+            with pytest.raises(PageError) as caught:
+                await failing
+            assert caught.value.code == "internal"
+        assert page.connected

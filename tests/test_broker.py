@@ -208,7 +208,7 @@ async def test_topics_of_a_page_that_is_only_rendered() -> None:
     await desk.broker.set_topics("p", ["t"], ["u"], [])
     assert await desk.broker.topics("p") == {"t": 0, "u": 0}
     assert (await desk.attach(topics=["t"])).topics == {"t": 0, "u": 0}
-    assert await desk.broker.topics("nobody") == {}
+    assert await desk.broker.topics("nobody") is None
 
 
 async def test_revocation_of_a_session() -> None:
@@ -282,3 +282,28 @@ async def test_answers_go_to_whoever_asked() -> None:
     answer = Answer(7, "p", "d", ["page:p"], True, 1)
     await desk.broker.answer(answer)
     assert desk.node.answers == [answer]
+
+
+async def test_rule_6_also_after_a_goodbye_a_document_that_could_resume_finds_its_topics() -> None:
+    desk = await Desk().start()
+    await desk.attach()
+    await desk.broker.set_topics("p", [], ["new"], [])
+    cursor = desk.broker.position
+    await desk.broker.detach("p", Owner("d", 1), left=True)
+    desk.pass_time(15)
+    assert desk.node.gone_pages == ["p"]
+    attached = await desk.attach(attempt=2, cursor=cursor)
+    assert attached.replay.lost is None
+    assert "new" in attached.topics
+    await desk.broker.detach("p", Owner("d", 2), left=True)
+    desk.pass_time(15)
+    assert (await desk.attach(document="other", cursor=cursor)).topics == {"t": 0}
+
+
+async def test_a_time_to_live_beyond_the_retention_keeps_nothing_longer() -> None:
+    desk = await Desk().start()
+    for _ in range(10):
+        await desk.broker.publish("page:p", draft(), ttl=1e9)
+    desk.pass_time(63)
+    assert desk.broker.log_size()[:3] == (0, 0, 0)
+    assert not desk.broker._log._deadlines

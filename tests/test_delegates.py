@@ -162,3 +162,20 @@ def test_an_annotation_that_nobody_knows() -> None:
 
     with pytest.raises(ConfigurationError, match="annotation of 'data'"):
         delegates(table)
+
+
+async def test_a_cancelled_task_that_a_delegate_waits_for_is_a_failure_and_not_the_end() -> None:
+    table = DelegateTableDef()
+
+    @table.on("x")
+    async def x(page: Any, data: Any) -> None:
+        task = asyncio.create_task(asyncio.Event().wait())
+        task.cancel()
+        await task
+
+    made = delegates(table)
+    assert (await made.run("x", None, None)).code == "internal"
+    running = asyncio.create_task(made.run("x", None, None))
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running

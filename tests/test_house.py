@@ -15,7 +15,7 @@ PACKAGE = Path(__file__).resolve().parent.parent / "pagews"
 # alone it may name any room of its floor. `__init__` is the door, which only the attic goes through.
 FLOORS = {
     "pure": ("errors", "limits", "targets", "wire", "counters", "log", "page"),
-    "asyncio": ("handler", "socket", "broker", "delegates", "hub", "heartbeat", "inbox", "node", "publisher"),
+    "asyncio": ("tasks", "handler", "socket", "broker", "delegates", "hub", "heartbeat", "inbox", "node", "publisher"),
     "aiohttp": (
         *(
             "tokens",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import aiohttp_jinja2
 import aiohttp_session
 import pytest
 from aiohttp import web
@@ -236,3 +237,30 @@ async def test_a_user_id_that_cannot_be_one(aiohttp_client: AiohttpClient) -> No
     async with client.get("/bad") as response:
         assert response.status == 200
     assert (await who(client))["user"] is None
+
+
+async def test_a_page_that_is_rendered_by_the_request_that_logs_in(aiohttp_client: AiohttpClient) -> None:
+    app = site()
+
+    async def welcome(request: web.Request) -> web.StreamResponse:
+        if "before" in request.query:
+            await pagews.open_page(request)
+        await pagews.login(request, "ann")
+        return aiohttp_jinja2.render_template("page.html", request, {})
+
+    app.router.add_get("/welcome", welcome)
+    async with Browser(await aiohttp_client(app)) as browser:
+        for path in ("/welcome", "/welcome?before=1"):
+            page = await browser.open(path)
+            (attached,) = await pagews.get_publisher(app).page(page.id).pages()
+            assert attached.user is not None
+            assert attached.user.id == "ann"
+
+
+async def test_login_when_the_application_keeps_the_user_itself(aiohttp_client: AiohttpClient) -> None:
+    async def user(request: web.Request) -> str | None:
+        return "ann"
+
+    client = await aiohttp_client(site(user=user))
+    async with client.post("/login", params={"user": "bob"}) as response:
+        assert response.status == 500

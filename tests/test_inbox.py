@@ -14,7 +14,7 @@ class Desk:
     def __init__(self, bound: int = 10) -> None:
         self.answers: list[str] = []
         self.idle = asyncio.Event()
-        self.inbox = Inbox(self._answer, bound, self.idle.set)
+        self.inbox = Inbox(self._answer, bound, 100, self.idle.set)
 
     def _answer(self, message: Message) -> None:
         assert isinstance(message, Text)
@@ -77,3 +77,15 @@ async def test_stop_cancels_what_runs_and_forgets_what_waits() -> None:
     await desk.inbox.stop()
     assert desk.idle.is_set()
     assert (ran, desk.answers) == (["1"], [])
+
+
+async def test_how_many_bytes_may_wait() -> None:
+    desk, gate = Desk(), asyncio.Event()
+    assert desk.inbox.submit(1, job("1", gate), 90)
+    await asyncio.sleep(0)
+    assert desk.inbox.submit(2, job("2"), 90)
+    assert not desk.inbox.submit(3, job("3"), 90)
+    assert desk.inbox.submit(4, job("4"), 10)
+    gate.set()
+    await desk.idle.wait()
+    assert desk.answers == ["1", "2", "4"]

@@ -284,3 +284,68 @@ async def test_statistics(aiohttp_client: AiohttpClient) -> None:
         statistics = pagews.get_publisher(app).statistics()
         assert (statistics.attached, statistics.sockets, statistics.pushed, statistics.delivered) == (1, 1, 1, 1)
         assert (statistics.channels, statistics.entries) == (1, 1)
+
+
+async def test_a_receiver_that_waits_for_a_cancelled_task_ends_no_signals(
+    aiohttp_client: AiohttpClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    app = site()
+    told: asyncio.Queue[str] = asyncio.Queue()
+
+    async def attach(page: Page) -> None:
+        await told.put(page.id)
+        task = asyncio.create_task(asyncio.Event().wait())
+        task.cancel()
+        await task
+
+    async def subscribe(app: web.Application) -> None:
+        pagews.get_publisher(app).on_attach.append(attach)
+
+    app.on_startup.append(subscribe)
+    async with Browser(await aiohttp_client(app)) as browser, asyncio.timeout(5):
+        for _ in range(2):
+            page = await browser.open()
+            assert await told.get() == page.id
+    assert "a receiver of a signal failed" in caplog.text
+
+
+async def test_a_repeated_push_with_a_key_and_a_receipt(aiohttp_client: AiohttpClient) -> None:
+    app = site()
+    async with Browser(await aiohttp_client(app)) as browser:
+        page = await browser.open()
+        page.on("order", lambda data: "done")
+        target = pagews.get_publisher(app).page(page.id)
+        first = await target.push("order", 7, qos=2, key="order-7")
+        again = await target.push("order", 7, qos=2, key="order-7")
+        assert [ack.value for ack in await again.wait(1)] == ["done"]
+        assert first is again
+        assert len(page.received) == 1
+
+
+@pytest.mark.parametrize("timeout", [None, 0, -1, "5", float("inf")])
+async def test_time_limits_that_are_none(aiohttp_client: AiohttpClient, timeout: Any) -> None:
+    app = site()
+    await aiohttp_client(app)
+    target = pagews.get_publisher(app).page("p")
+    with pytest.raises(ValueError, match="give seconds above zero"):
+        await target.ask("d", timeout=timeout)
+
+
+@pytest.mark.parametrize("code", [70000, 999, 1005, 1006, 1015, 2000, "1000"])
+async def test_close_codes_that_may_not_be_sent(aiohttp_client: AiohttpClient, code: Any) -> None:
+    app = site()
+    await aiohttp_client(app)
+    with pytest.raises(ValueError, match="close code"):
+        await pagews.get_publisher(app).page("p").close(code)
+
+
+async def test_subscribing_after_leaving_every_topic(aiohttp_client: AiohttpClient) -> None:
+    app = site(limits=pagews.Limits(topics=2))
+    async with Browser(await aiohttp_client(app)) as browser:
+        stand_in = await browser.open("/open?topic=a&topic=b")
+        (page,) = await pagews.get_publisher(app).page(stand_in.id).pages()
+        await page.unsubscribe("a")
+        await page.unsubscribe("b")
+        await page.subscribe("c")
+        await pagews.get_publisher(app).topic("c").push("d", 1)
+        assert await stand_in.expect("d") == 1

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -64,10 +67,23 @@ async def test_bodies_of_another_kind_or_size(aiohttp_client: AiohttpClient) -> 
     client = await aiohttp_client(application())
     async with client.post("/pagews/renew", data=b'{"token":"x"}', headers={"Content-Type": "text/plain"}) as response:
         assert response.status == 415
-    async with client.post("/pagews/renew", json={"token": "x" * 20_000}) as response:
+    async with client.post("/pagews/renew", json={"token": "x" * 60_000}) as response:
         assert response.status == 413
     async with client.get("/pagews/renew") as response:
         assert response.status == 405
+
+
+async def test_a_body_in_several_pieces(aiohttp_client: AiohttpClient) -> None:
+    client = await aiohttp_client(application())
+    body = json.dumps({"token": await token_of(client)}).encode()
+
+    async def pieces() -> AsyncIterator[bytes]:
+        for start in range(0, len(body), 50):
+            await asyncio.sleep(0.001)
+            yield body[start : start + 50]
+
+    async with client.post("/pagews/renew", data=pieces(), headers={"Content-Type": "application/json"}) as response:
+        assert response.status == 200
 
 
 async def test_a_server_that_is_about_to_stop(aiohttp_client: AiohttpClient) -> None:

@@ -227,7 +227,10 @@ async def test_a_bare_socket_that_drains_goes_on() -> None:
 async def test_what_is_unsent_has_a_bound() -> None:
     bench = Bench(Plain(), high_water=100)
     bench.wire.fill(401)
-    bench.socket.send_data("x" * 20)
+    bench.socket.send_data("one large message may lie above every mark")
+    await turn()
+    assert bench.wire.closed is None
+    bench.socket.send_data("another one may not")
     await turn()
     assert bench.wire.closed == (4008, b"the reader is too slow")
 

@@ -81,10 +81,10 @@ def test_other_frames_golden_bytes() -> None:
     assert wire.ping(4).data == '["ping",4]'
     assert wire.acked(5).data == '["acked",5]'
     assert wire.token("t").data == '["token","t"]'
-    assert wire.result(6, {"a": None}) == wire.Text('["result",6,true,{"a":null}]')
+    assert wire.result(6, {"a": None}, 100) == wire.Text('["result",6,true,{"a":null}]')
     assert wire.failed(6, "c", "m").data == '["result",6,false,{"code":"c","message":"m"}]'
     header = b'["result",6,true,null]'
-    assert wire.result(6, b"raw") == wire.Binary(len(header).to_bytes(4, "big") + header + b"raw")
+    assert wire.result(6, b"raw", 100) == wire.Binary(len(header).to_bytes(4, "big") + header + b"raw")
 
 
 def test_data_that_json_has_no_form_for() -> None:
@@ -95,7 +95,9 @@ def test_data_that_json_has_no_form_for() -> None:
         with pytest.raises(EncodingError):
             wire.encode_data(data, 10**6)
     with pytest.raises(EncodingError):
-        wire.result(1, object())
+        wire.result(1, object(), 100)
+    with pytest.raises(MessageTooLarge):
+        wire.result(1, "x" * 100, 100)
 
 
 def test_data_that_is_too_large() -> None:

@@ -86,7 +86,7 @@ class SteppedBroker(MemoryBroker):
         ask = super().read
         return await self._between(lambda: ask(epoch, cursors, limit))
 
-    async def topics(self, page_id: str) -> dict[str, int]:
+    async def topics(self, page_id: str) -> dict[str, int] | None:
         ask = super().topics
         return await self._between(lambda: ask(page_id))
 
@@ -429,7 +429,7 @@ class World:
         self.rig.pass_time(30)
         if self.broker.log_size()[:3] != (0, 0, 0):
             raise BrokenPromise(f"the log keeps {self.broker.log_size()} beyond its retention")
-        left = [page_id for page_id in ("p0", "p1") if await self.broker.topics(page_id)]
+        left = [page_id for page_id in ("p0", "p1") if self.broker.recorded(page_id)]
         if left:
             raise BrokenPromise(f"records are left: {left}")
         names = [page_id for event, page_id in self.rig.events if event == "gone"]
