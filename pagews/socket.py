@@ -25,7 +25,7 @@ logger = logging.getLogger("pagews")
 INFO_SIZE: Final = 256
 #: A mailbox, or what is unsent, may reach this many times the high-water mark before its socket is given up.
 OVERFLOW: Final = 4
-#: A socket's backlog is looked at this many times on the way to the high-water mark, and not at each write.
+#: A socket's backlog is looked at after so many small writes, each at most the high-water mark divided by this.
 LOOKS: Final = 8
 
 
@@ -67,8 +67,10 @@ class Output:
             out = socket._out
             if out is not None:
                 socket._out = None
-                socket._carry(out if isinstance(out, bytes) else b"".join(out))
-                if socket._unsent > socket._look:
+                data = out if isinstance(out, bytes) else b"".join(out)
+                socket._carry(data)
+                socket._writes = writes = socket._writes + 1
+                if writes == LOOKS or len(data) > socket._look:
                     socket._look_at_backlog()
 
 
@@ -98,7 +100,6 @@ class Socket:
         "_handler",
         "_high_water",
         "_idle",
-        "_info",
         "_is_high",
         "_limits",
         "_look",
@@ -110,6 +111,7 @@ class Socket:
         "_running",
         "_task",
         "_unsent",
+        "_writes",
         "close_code",
         "on_end",
         "on_pressure",
@@ -125,7 +127,6 @@ class Socket:
         limits: Limits,
     ) -> None:
         self._handler = handler
-        self._info = handler.websocket_info
         self._context = context
         self._carrier = carrier
         self._carry = carrier.write
@@ -133,11 +134,14 @@ class Socket:
         self._counters = counters
         self._limits = limits
         self._high_water = limits.high_water
-        #: Bytes after which the backlog is looked at again.
+        #: A write of more bytes is followed by a look at the backlog.
         self._look = limits.high_water // LOOKS
         # One frame, or several: most turns have one, and a list of one is dear when there are many sockets.
         self._out: bytes | list[bytes] | None = None
+        #: Bytes of the frames of this turn, if there are several.
         self._unsent = 0
+        #: Writes since the backlog was looked at.
+        self._writes = 0
         self._is_high = False
         self._queue: deque[_Item] | None = None
         self._queued = 0
@@ -242,11 +246,12 @@ class Socket:
             self._output.add((self,))
         elif isinstance(out, bytes):
             self._out = [out, frame]
+            self._unsent = len(out) + len(frame)
         else:
             out.append(frame)
-        self._unsent += len(frame)
-        if self._unsent > self._high_water:
-            self._press()
+            self._unsent += len(frame)
+            if self._unsent > self._high_water:
+                self._press()
 
     def flush(self) -> None:
         """Hand the output to the carrier, in one piece."""
@@ -255,11 +260,10 @@ class Socket:
             return
         self._out = None
         self._carry(out if isinstance(out, bytes) else b"".join(out))
-        if self._unsent > self._look:
-            self._look_at_backlog()
+        self._look_at_backlog()
 
     def _look_at_backlog(self) -> None:
-        self._unsent = 0
+        self._writes = 0
         backlog = self._carrier.backlog()
         was_high, self._is_high = self._is_high, backlog > self._high_water
         # One large message may lie above every mark; more of them, while it does not drain, may not.
@@ -445,12 +449,11 @@ def send_info(sockets: Iterable[Socket], message: object) -> None:
         # The mailbox is empty, so the callback runs here and now.
         socket._running = True
         try:
-            replies = socket._info(message, socket._context)
+            replies = socket._handler.websocket_info(message, socket._context)
             if type(replies) is Text:
                 if socket._out is None:
                     # As `Socket.write`, for the first frame of a turn.
-                    socket._out = frame = replies.frame
-                    socket._unsent += len(frame)
+                    socket._out = replies.frame
                     dirty.append(socket)
                 else:
                     socket.write(replies)
