@@ -23,12 +23,13 @@ MODULES := node_modules/.package-lock.json
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test lint bench clean
+.PHONY: help demo test lint bench mutants clean
 
 help:
 	@echo "make demo    serve the demo at http://127.0.0.1:$(PORT) (another port: make demo PORT=9000)"
 	@echo "make test    run every test: Python, JavaScript, and in Chromium"
 	@echo "make lint    check style and types"
+	@echo "make mutants put known faults into the core, which the tests must catch"
 	@echo "make bench   measure against plain aiohttp and python-socketio"
 	@echo "make clean   remove what the others have made"
 
@@ -48,6 +49,9 @@ lint: $(TOOLS) $(NODE) $(MODULES)
 
 bench: $(TOOLS)
 	python -m benchmarks
+
+mutants: $(TOOLS)
+	python -m tools.mutants
 
 clean:
 	rm -rf $(VENV) node_modules build dist pagews.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache

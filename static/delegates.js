@@ -21,6 +21,7 @@ const MOST_BYTES = 1024 * 1024;
  * @typedef {object} DelegatesHost
  * @property {(error: unknown) => void} report  a listener threw
  * @property {(message: Message) => boolean} unhandled  nobody listens; whether to hold the message
+ * @property {(delegate: string) => void} waits  a message is held, the first for this delegate
  * @property {() => void} overflowed  what was held is dropped
  */
 
@@ -32,6 +33,8 @@ export class Delegates {
   /** @type {Held[]} */
   #held = [];
   #heldBytes = 0;
+  /** @type {Set<string>} the delegates that messages have ever been held for */
+  #awaited = new Set();
 
   /** @param {DelegatesHost} host */
   constructor(host) {
@@ -78,6 +81,15 @@ export class Delegates {
     else if (message.seq > 0 || asker !== null) this.#hold({ message, size, asker });
   }
 
+  /**
+   * Whether messages wait for someone to listen.
+   *
+   * @param {string} delegate
+   */
+  holds(delegate) {
+    return this.#held.some(({ message }) => message.delegate === delegate);
+  }
+
   /** @param {string} delegate */
   #listens(delegate) {
     return (this.#listening.get(delegate)?.size ?? 0) > 0;
@@ -87,10 +99,14 @@ export class Delegates {
   #hold(held) {
     this.#held.push(held);
     this.#heldBytes += held.size;
-    if (this.#held.length <= MOST && this.#heldBytes <= MOST_BYTES) return;
-    this.#held = [];
-    this.#heldBytes = 0;
-    this.#host.overflowed();
+    if (this.#held.length > MOST || this.#heldBytes > MOST_BYTES) {
+      this.#held = [];
+      this.#heldBytes = 0;
+      this.#host.overflowed();
+    } else if (!this.#awaited.has(held.message.delegate)) {
+      this.#awaited.add(held.message.delegate);
+      this.#host.waits(held.message.delegate);
+    }
   }
 
   /** @param {string} delegate */

@@ -1,11 +1,14 @@
+import { fieldsOf } from "./fields.js";
+
 /**
  * Markup without expressions.
  *
  * - `html[data-pagews-state]`: the page's state, or "lost" while a reload is due
  * - `data-pagews-text="delegate:path"`: shows what the delegate is sent, or what is at `path` (dots between keys) in it
  * - `data-pagews-on="delegate"`: gets a bubbling event `pagews:DELEGATE` with the message's data as `event.detail`
- * - `data-pagews-send="delegate"` on a form: sends its fields; on a button: its other `data-` attributes and its
- *   value. `aria-busy` while under way; then a bubbling `pagews-result`, or `pagews-error`, has the outcome in `detail`
+ * - `data-pagews-send="delegate"` on a form: sends its fields, see `fields.js`; on a button: its other `data-`
+ *   attributes and its value. `aria-busy` while under way; then a bubbling `pagews-result`, or `pagews-error`, has the
+ *   outcome in `detail`
  *
  * Delegates named in markup count as registered.
  *
@@ -40,14 +43,15 @@ export function followMarkup(page, document) {
     const form = event.target;
     if (!(form instanceof HTMLFormElement) || form.dataset.pagewsSend === undefined) return;
     event.preventDefault();
-    void sendFrom(page, form, fieldsOf(form, event.submitter));
+    void sendFrom(page, form, () => fieldsOf(form, event.submitter));
   });
   document.addEventListener("click", (event) => {
     const button = event.target instanceof Element ? event.target.closest("button[data-pagews-send]") : null;
     if (!(button instanceof HTMLButtonElement) || button.disabled) return;
     event.preventDefault();
     const { pagewsSend, ...data } = button.dataset;
-    void sendFrom(page, button, button.value === "" ? data : { ...data, [button.name || "value"]: button.value });
+    const { name, value } = button;
+    void sendFrom(page, button, () => (value === "" ? data : { ...data, [name || "value"]: value }));
   });
 }
 
@@ -124,33 +128,17 @@ function show(document, delegate, data) {
 }
 
 /**
- * @param {HTMLFormElement} form
- * @param {HTMLElement | null} submitter
- */
-function fieldsOf(form, submitter) {
-  /** @type {Map<string, string | string[]>} */
-  const fields = new Map();
-  for (const [name, value] of new FormData(form, submitter)) {
-    const before = fields.get(name);
-    // A file has no JSON form: its name stands for it.
-    const text = typeof value === "string" ? value : value.name;
-    fields.set(name, before === undefined ? text : [before, text].flat());
-  }
-  return Object.fromEntries(fields);
-}
-
-/**
  * @param {import("./page.js").Page} page
  * @param {HTMLElement} element
- * @param {object} data
+ * @param {() => object} collect  the data
  */
-async function sendFrom(page, element, data) {
+async function sendFrom(page, element, collect) {
   if (element.getAttribute("aria-busy") === "true") return;
   element.setAttribute("aria-busy", "true");
   const tell = (/** @type {string} */ type, /** @type {unknown} */ detail) =>
     element.dispatchEvent(new CustomEvent(type, { bubbles: true, cancelable: true, detail }));
   try {
-    tell("pagews-result", await page.send(element.dataset.pagewsSend ?? "", data));
+    tell("pagews-result", await page.send(element.dataset.pagewsSend ?? "", collect()));
   } catch (error) {
     if (tell("pagews-error", error)) console.error(error);
   } finally {

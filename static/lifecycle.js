@@ -18,4 +18,6 @@ export function followLifecycle(page, window) {
     if (document.visibilityState === "visible") page.wake();
   });
   window.addEventListener("online", () => page.online());
+  // Not `navigator.onLine` as well: it is false on a machine without network that talks to a server of its own.
+  window.addEventListener("offline", () => page.offline());
 }

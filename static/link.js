@@ -19,7 +19,7 @@ import { BYE, MalformedFrame, PONG, decode } from "./wire.js";
  * @property {(error: unknown) => void} broken  the server broke the protocol, or no socket could be made
  * @property {(token: string, cause: Cause | null) => void} renewed
  * @property {(cause: {code: number | null, reason: string}) => void} refused  for now
- * @property {(cause: Cause) => void} ended  for good
+ * @property {(cause: Cause) => () => void} ended  for good; what it returns is run when the state is "closed"
  * @property {() => void} tooBig  the server gave up the socket over the size of a message
  * @property {(direction: "in" | "out", message: unknown) => void} trace
  */
@@ -141,6 +141,13 @@ export class Link {
     if (this.#suspended) return;
     if (this.state === "open" || this.state === "connecting") this.#dial();
     else this.wake();
+  }
+
+  /** The network has gone: the socket is broken, and time will show it late. Tries on, as the word may be wrong. */
+  offline() {
+    if (this.state !== "open" && this.state !== "connecting") return;
+    this.#drop();
+    this.#later(0);
   }
 
   // In every transition the state is set last: who listens to it may start another transition.
@@ -302,8 +309,9 @@ export class Link {
   /** @param {Cause} cause */
   #end(cause) {
     this.#turn++;
+    const announce = this.#host.ended(cause);
     this.#set("closed");
-    this.#host.ended(cause);
+    announce();
   }
 
   #drop(code = NORMAL, reason = "") {

@@ -12,6 +12,11 @@ import { renew } from "./renew.js";
 import { overWebSocket } from "./websocket.js";
 import { checkName, membership, send } from "./wire.js";
 
+/** A script that loads a little later than the link opens is no mistake. */
+const LATE = 2000;
+
+const NO_INCLUDE = "this page has no include: put {{ pagews_script() }} into its template";
+
 /**
  * @typedef {object} PageOptions
  * @property {string} base  where the server's pagews is, e.g. "https://example.org/pagews"
@@ -19,7 +24,9 @@ import { checkName, membership, send } from "./wire.js";
  * @property {typeof WebSocket} [WebSocket]  default: the one there is
  * @property {typeof fetch} [fetch]  default: the one there is
  * @property {import("./clock.js").Clock} [clock]
- * @property {(page: Page) => void} [reload]  what to do when this page cannot go on as it is; default: nothing
+ * @property {(page: Page, why: string) => void} [reload]  what to do when this page cannot go on as it is; default:
+ *   nothing. `why` goes on from "the page ..."
+ * @property {boolean} [included]  whether there is an include, the default. Without one the page cannot connect
  */
 
 /**
@@ -45,6 +52,7 @@ export class Page extends EventTarget {
   #neverWelcomed = () => {};
   /** @type {PageError | null} why nothing can be sent any more */
   #over = null;
+  #included;
   #attachment;
   #reload;
   #debug = new Debug();
@@ -54,8 +62,17 @@ export class Page extends EventTarget {
   #delegates;
 
   /** @param {PageOptions} options */
-  constructor({ base, token = null, WebSocket = globalThis.WebSocket, fetch, clock = systemClock, reload = () => {} }) {
+  constructor({
+    base,
+    token = null,
+    WebSocket = globalThis.WebSocket,
+    fetch,
+    clock = systemClock,
+    reload = () => {},
+    included = true,
+  }) {
     super();
+    this.#included = included;
     this.ready = /** @type {Promise<undefined>} */ (
       new Promise((resolve, reject) => {
         this.#welcomedOnce = resolve;
@@ -95,8 +112,16 @@ export class Page extends EventTarget {
     this.#delegates = new Delegates({
       report: (error) => this.#report(error),
       unhandled: (message) => this.#emit("unhandled", { message }),
-      overflowed: () => this.#default("lost", { reason: "held" }),
+      waits: (delegate) => clock.after(LATE, () => this.#warnOfWait(delegate)),
+      overflowed: () => {
+        console.warn("pagews: more than 500 messages, or 1 MiB, wait for on(): they are dropped, the page is lost");
+        this.#lost("held");
+      },
     });
+    if (!included) {
+      console.warn(`pagews: ${NO_INCLUDE}`);
+      this.#finish(new PageError("closed", NO_INCLUDE));
+    }
   }
 
   get state() {
@@ -193,20 +218,23 @@ export class Page extends EventTarget {
 
   /** Starts the link, where it has not been started or was closed. */
   connect() {
+    if (!this.#included) return;
     this.#over = null;
     this.#link.connect();
   }
 
   /** Drops the socket and makes a new one at once. */
   reconnect() {
+    if (!this.#included) return;
     this.#over = null;
     this.#link.reconnect();
   }
 
   /** Says goodbye and stays away until `connect()`; what waits for a result rejects with `closed`. */
   close() {
-    this.#link.close();
+    // First: who hears of the state may connect again.
     this.#finish(new PageError("closed", "the page was closed"));
+    this.#link.close();
   }
 
   /**
@@ -235,6 +263,11 @@ export class Page extends EventTarget {
   /** The network has come back. */
   online() {
     this.#link.online();
+  }
+
+  /** The network has gone: does not wait for the silence to show it. */
+  offline() {
+    this.#link.offline();
   }
 
   /** The document ends: says so, and leaves the rest to its end. */
@@ -270,8 +303,8 @@ export class Page extends EventTarget {
     }
     this.#welcomedOnce();
     return () => {
-      if (lost !== null) this.#default("lost", { reason: lost });
-      if (forked) this.#default("forked", { id: frame.page });
+      if (lost !== null) this.#lost(lost);
+      if (forked) this.#default("forked", { id: frame.page }, "became another one (forked)");
     };
   }
 
@@ -311,12 +344,28 @@ export class Page extends EventTarget {
     if (cause?.code === IDENTITY) this.#emit("identity", { ...cause, renewed: true });
   }
 
-  /** @param {import("./link.js").Cause} cause */
+  /**
+   * @param {import("./link.js").Cause} cause
+   * @returns {() => void} tells of it
+   */
   #ended({ code, reason }) {
     this.#finish(new PageError("refused", `the server closed the page: ${code} ${reason}`));
-    if (code === IDENTITY) this.#default("identity", { code, reason, renewed: false });
-    else if (code === BAD_TOKEN) this.#default("refused", { code, reason, final: true });
-    else this.#emit("refused", { code, reason, final: true });
+    return () => {
+      if (code === IDENTITY) this.#default("identity", { code, reason, renewed: false }, "is of another session");
+      else if (code === BAD_TOKEN) this.#default("refused", { code, reason, final: true }, `was refused (${reason})`);
+      else this.#emit("refused", { code, reason, final: true });
+    };
+  }
+
+  /** @param {string} reason */
+  #lost(reason) {
+    this.#default("lost", { reason }, `lost messages (${reason})`);
+  }
+
+  /** @param {string} delegate */
+  #warnOfWait(delegate) {
+    if (!this.#delegates.holds(delegate)) return;
+    console.warn(`pagews: a push to '${delegate}' waits: nothing on this page has called on('${delegate}') yet`);
   }
 
   /** @param {PageError} error */
@@ -344,9 +393,10 @@ export class Page extends EventTarget {
    *
    * @param {string} type
    * @param {object} detail
+   * @param {string} why  goes on from "the page ..."
    */
-  #default(type, detail) {
-    if (this.#emit(type, detail)) this.#reload(this);
+  #default(type, detail, why) {
+    if (this.#emit(type, detail)) this.#reload(this, why);
   }
 
   /**

@@ -14,7 +14,7 @@ const held = /** @type {{[SINGLETON]?: Page}} */ (globalThis);
 /** The page's singleton, the same however often, and under however many addresses, this file is imported. */
 export const pagews = (held[SINGLETON] ??= start());
 
-/** From the script tag; without one the page is idle, and its server is where this file came from. */
+/** From the script tag; without one the page stays idle, and says so. */
 function start() {
   if (typeof document === "undefined") return createPage({ base: new URL("..", import.meta.url).href.slice(0, -1) });
   const tag = /** @type {HTMLElement | null} */ (document.querySelector("script[data-pagews]"));
@@ -23,6 +23,7 @@ function start() {
   const page = createPage({
     base: base.href.replace(/\/$/, ""),
     token: tag?.dataset.page ?? null,
+    included: tag !== null,
     reload: guardedReload(window, systemClock, () => showLost()),
   });
   showLost = followState(page, document);

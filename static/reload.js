@@ -8,23 +8,31 @@ const AGAIN = 5_000;
 
 /**
  * Reloads under guard: jittered, never twice within a minute, and not while a form is half filled in or a send is under
- * way. A reload that has to wait is tried again; `waiting` is told once.
+ * way. A reload that has to wait is tried again, and the console says why; `waiting` is told once.
  *
  * @param {Window} window
  * @param {import("./clock.js").Clock} clock
  * @param {() => void} waiting
- * @returns {(page: {readonly busy: boolean}) => void}
+ * @returns {(page: {readonly busy: boolean}, why: string) => void}  `why` goes on from "the page ..."
  */
 export function guardedReload(window, clock, waiting) {
   let due = false;
-  return (page) => {
+  return (page, why) => {
     if (due) return;
     due = true;
     waiting();
+    let warned = false;
+    const putOff = (/** @type {string} */ until, /** @type {number} */ ms) => {
+      if (!warned) console.warn(`pagews: the page ${why} and reloads ${until}`);
+      warned = true;
+      clock.after(ms, attempt);
+    };
     const attempt = () => {
       const left = lastReload(window) + APART - clock.now();
       // More than a whole minute left: the clock was set back since.
-      if ((left > 0 && left <= APART) || page.busy || halfFilled(window.document)) clock.after(AGAIN, attempt);
+      if (left > 0 && left <= APART) putOff(`in ${Math.ceil(left / 1000)} s`, left);
+      else if (page.busy) putOff("when the result of what it has sent is there", AGAIN);
+      else if (halfFilled(window.document)) putOff("when no form is half filled in", AGAIN);
       else if (remember(window, clock.now())) window.location.reload();
     };
     clock.after(clock.random() * SPREAD, attempt);

@@ -268,11 +268,45 @@ function json(data) {
     throw new TypeError(`this cannot be sent as JSON: ${error instanceof Error ? error.message : error}`);
   }
   if (encoded === undefined) throw new TypeError(`a ${typeof data} cannot be sent as JSON`);
+  if (encoded.includes("{}")) JSON.stringify(data, refuseHollow);
   // A lone surrogate is no Unicode text: a server refuses the whole frame. JSON.stringify writes it as an escape.
   if (encoded.includes("\\ud") && /(?:^|[^\\])(?:\\\\)*\\ud[89a-f]/.test(encoded)) {
     throw new TypeError("text with half a surrogate pair cannot be sent");
   }
   return encoded;
+}
+
+/** What to send instead of an object that keeps what it has where JSON does not look. */
+const INSTEAD = new Map(
+  Object.entries({
+    FormData: "Object.fromEntries(it)",
+    URLSearchParams: "Object.fromEntries(it)",
+    Headers: "Object.fromEntries(it)",
+    Map: "Object.fromEntries(it)",
+    Set: "[...it]",
+    Blob: "await it.arrayBuffer(), on its own,",
+    File: "await it.arrayBuffer(), on its own,",
+    Promise: "what it resolves with",
+    Error: "its message",
+  }),
+);
+
+/**
+ * A replacer that changes nothing, and lets nothing pass that JSON would turn into `{}` though it is no plain object.
+ *
+ * @param {string} _key
+ * @param {unknown} value
+ * @throws {TypeError}
+ */
+function refuseHollow(_key, value) {
+  if (typeof value !== "object" || value === null || Array.isArray(value) || Object.keys(value).length > 0) return value;
+  const prototype = Object.getPrototypeOf(value);
+  // Not compared with Object.prototype: each frame of a window has its own.
+  if (prototype === null || Object.getPrototypeOf(prototype) === null) return value;
+  if (JSON.stringify(value) !== "{}") return value;
+  const tag = Object.prototype.toString.call(value).slice(8, -1);
+  const kind = tag === "Object" ? prototype.constructor.name : tag;
+  throw new TypeError(`a ${kind} would be sent as {}: send ${INSTEAD.get(kind) ?? "a plain object"} instead`);
 }
 
 /**

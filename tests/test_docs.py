@@ -239,9 +239,8 @@ async def test_content_security_policy(example: Example, open_browser: Open) -> 
 
 def test_tests_of_an_application(example: Example) -> None:
     example.write("docs/how-to/testing.md")
-    (example.folder / "pytest.ini").write_text("[pytest]\nasyncio_mode = auto\n")
     answer = subprocess.run(
-        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "test_app.py"],
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_app.py"],
         cwd=example.folder,
         env={**os.environ, "PYTHONPATH": f"{example.folder}{os.pathsep}{ROOT}"},
         capture_output=True,
@@ -250,7 +249,7 @@ def test_tests_of_an_application(example: Example) -> None:
         timeout=120,
     )
     assert answer.returncode == 0, answer.stdout + answer.stderr
-    assert "3 passed" in answer.stdout
+    assert re.search(r"^3 passed in", answer.stdout, re.MULTILINE), answer.stdout  # and no warning
 
 
 @pytest.mark.parametrize("scheme", ["https", "http"])
@@ -282,7 +281,7 @@ async def test_keys_are_rotated(open_browser: Open) -> None:
     assert await session_with(open_browser, cookie.value, new) is None
 
 
-async def session_with(open_browser: Open, cookie: str, secret_key: str | list[str]) -> str | None:
+async def session_with(open_browser: Open, cookie: str, secret_key: str | list[str] | None) -> str | None:
     """The browser session that a cookie stands for, None when it is a fresh one."""
     browser = await open_browser(app_with(secret_key=secret_key))
     response = await browser.client.get("/session", headers={"Cookie": f"PAGEWS={cookie}"})
@@ -304,8 +303,74 @@ async def test_exactly_once(example: Example, open_browser: Open) -> None:
     assert pagews.get_publisher(module.app).statistics().entries == 2
 
 
+async def test_troubleshooting_tabs_opened_at_once(open_browser: Open) -> None:
+    app = app_with()
+    browser = await open_browser(app)
+    first = PageStandIn(browser, await (await browser.client.get("/")).text())
+    browser.client.session.cookie_jar.clear()
+    second = PageStandIn(browser, await (await browser.client.get("/")).text())
+
+    with pytest.raises(pagews.ProtocolError) as error:
+        await first.connect()
+    renewal = await browser.client.post("/pagews/renew", json={"token": first.include["data-page"]})
+    await second.connect()
+    reloaded = await browser.open("/")
+
+    assert error.value.code == 4500
+    assert (renewal.status, (await renewal.json())["code"]) == (403, 4503)
+    assert second.connected
+    assert reloaded.connected
+    await second.close()
+
+
+async def test_troubleshooting_fixed_key_keeps_the_session(open_browser: Open) -> None:
+    key = make_key()
+    first = await open_browser(app_with(secret_key=key))
+    session = await (await first.client.get("/session")).text()
+    [cookie] = first.client.session.cookie_jar
+
+    assert await session_with(open_browser, cookie.value, key) == session
+    assert await session_with(open_browser, cookie.value, None) is None
+
+
+async def test_login_is_no_business_of_a_socket(open_browser: Open) -> None:
+    app = app_with()
+
+    async def members(request: web.Request) -> web.StreamResponse:
+        await pagews.login(request, "ada")
+        return await pagews.websocket_start(request, handler=pagews.WebSocketHandler)
+
+    app.router.add_get("/members", members)
+    browser = await open_browser(app)
+    before = await (await browser.client.get("/session")).text()
+    async with browser.client.ws_connect("/members"):
+        pass
+
+    assert await (await browser.client.get("/user")).text() == "nobody"
+    assert await (await browser.client.get("/session")).text() != before
+
+
+async def test_login_with_users_of_the_application_is_refused(open_browser: Open) -> None:
+    async def user(request: web.Request) -> str | None:
+        return "ada"
+
+    app = app_with(user=user)
+    caught: list[Exception] = []
+
+    async def login(request: web.Request) -> web.Response:
+        with pytest.raises(pagews.ConfigurationError) as error:
+            await pagews.login(request, "ada")
+        caught.append(error.value)
+        return web.Response()
+
+    app.router.add_get("/login", login)
+    await (await open_browser(app)).client.get("/login")
+
+    assert "rotate_session" in str(caught)
+
+
 def app_with(**settings: object) -> web.Application:
-    """An application with one page, and a view that says which browser session it is."""
+    """An application with one page, and views that say which browser session and user it is."""
 
     async def index(request: web.Request) -> web.Response:
         tag = pagews.script_tag(await pagews.open_page(request))
@@ -314,10 +379,15 @@ def app_with(**settings: object) -> web.Application:
     async def session(request: web.Request) -> web.Response:
         return web.Response(text=(await pagews.open_page(request)).session.id)
 
+    async def user(request: web.Request) -> web.Response:
+        user = (await pagews.open_page(request)).user
+        return web.Response(text=user.id if user else "nobody")
+
     app = web.Application()
     pagews.setup(app, **{"debug": True, **settings})  # type: ignore[arg-type]
     app.router.add_get("/", index)
     app.router.add_get("/session", session)
+    app.router.add_get("/user", user)
     return app
 
 

@@ -18,6 +18,7 @@ from pagews.counters import Counters, Statistics
 from pagews.errors import CLOSE_CODES
 from pagews.handler import WebSocketHandler
 from pagews.limits import Limits
+from pagews.page import ATTACHED, TRANSITIONS
 from tests.markdown import PAGES, ROOT, Block, blocks, rows
 
 REFERENCE = ROOT / "docs" / "reference"
@@ -84,6 +85,26 @@ def test_rules_that_comments_name_are_told() -> None:
             named |= set(re.findall(r"\d+", numbers))
     assert named
     assert named <= told
+
+
+# --- the diagram ------------------------------------------------------------------------------------------------------
+
+
+def test_states_of_a_page() -> None:
+    """The edges that are drawn are the table's; one of `attached` stands for one of each state that has a socket."""
+    [diagram] = [block.code for block in blocks(ROOT / "docs/explanation/delivery.md") if block.language == "mermaid"]
+    attached = sorted(state.value for state in ATTACHED)
+    drawn = [
+        (state, event, after)
+        for before, after, event in re.findall(r"^ *(\w+) --> (\w+): (.+)$", diagram, re.MULTILINE)
+        for state in (attached if before == "attached" else [before])
+    ]
+    assert sorted(drawn) == sorted(
+        (before.value, event.value, after.value) for (before, event), after in TRANSITIONS.items()
+    )
+    inner = re.search(r"state attached \{(.+?)\}", diagram, re.DOTALL)
+    assert inner
+    assert sorted(set(re.findall(r"(\w+) -->", inner[1]))) == attached
 
 
 # --- names ------------------------------------------------------------------------------------------------------------

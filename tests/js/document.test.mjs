@@ -50,6 +50,12 @@ describe("the life of a document", () => {
     window.dispatchEvent(new Event("online"));
     assert.equal(peer.sockets.length, 3);
   });
+
+  test("offline", () => {
+    const { peer, window } = follow();
+    window.dispatchEvent(new Event("offline"));
+    assert.equal(peer.page.state, "waiting");
+  });
 });
 
 describe("markup", () => {
@@ -89,6 +95,25 @@ describe("markup", () => {
     }
     assert.equal(textAt("whole", []), "whole");
     assert.equal(textAt("length", ["length"]), "");
+  });
+});
+
+describe("a page without an include", () => {
+  test("says so once, does not connect, and what is sent fails at once", async (context) => {
+    const warn = context.mock.method(console, "warn", () => {});
+    const peer = setUp({ token: null, included: false });
+    for (const refused of [peer.page.send("x"), peer.page.join("x"), peer.page.send("x", 1, { qos: 0 })]) {
+      await assert.rejects(refused, { name: "PageError", code: "closed", message: /put {{ pagews_script\(\) }} into/ });
+    }
+    peer.page.connect();
+    peer.page.reconnect();
+    await assert.rejects(peer.page.send("x"), { code: "closed" });
+    await assert.rejects(peer.page.ready, { code: "closed" });
+    assert.deepEqual([peer.page.state, peer.sockets, peer.asked], ["idle", [], []]);
+    assert.deepEqual(
+      warn.mock.calls.map(({ arguments: [text] }) => text),
+      ["pagews: this page has no include: put {{ pagews_script() }} into its template"],
+    );
   });
 });
 

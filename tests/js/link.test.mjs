@@ -181,6 +181,22 @@ describe("coming back", () => {
     assert.equal(peer.sockets.length, 2);
   });
 
+  test("offline is a broken line: the page tries on, and online comes back at once", async () => {
+    for (const opened of [true, false]) {
+      const peer = setUp();
+      peer.page.connect();
+      if (opened) peer.socket.welcome();
+      peer.page.offline();
+      peer.page.offline();
+      assert.deepEqual([peer.page.state, peer.socket.closed?.code, peer.sockets.length], ["waiting", 1000, 1]);
+      peer.page.online();
+      assert.equal(peer.sockets.length, 2);
+      peer.page.offline();
+      await peer.clock.advance(200);
+      assert.equal(peer.sockets.length, 3, "the browser's word may be wrong");
+    }
+  });
+
   test("codes that end the page", async () => {
     for (const code of [1002, 1003, 1007, 1010, 4501, 4509]) {
       const peer = setUp();
@@ -209,6 +225,24 @@ describe("coming back", () => {
     await peer.clock.advance(60_000);
     assert.equal(sent.value.code, "closed");
     assert.deepEqual([peer.sockets.length, peer.clock.set], [1, 0]);
+  });
+
+  test("who connects again on hearing that the page is closed can send", async () => {
+    for (const end of /** @type {const} */ (["close", "4501"])) {
+      const peer = setUp();
+      peer.page.addEventListener("statechange", () => peer.page.state === "closed" && peer.page.connect());
+      peer.open();
+      const before = outcome(peer.page.send("x"));
+      if (end === "close") peer.page.close();
+      else peer.socket.cut(4501, "why");
+      peer.socket.welcome();
+      assert.equal(peer.page.state, "open");
+      const sent = peer.page.send("y", 1);
+      assert.deepEqual(peer.socket.take(), [["send", 2, 1, "y", 1]], end);
+      peer.socket.say("result", 2, true, "done");
+      assert.equal(await sent, "done");
+      assert.equal(before.state, "rejected");
+    }
   });
 
   test("ready rejects when the page is closed before its first welcome, and nobody need listen", async () => {
@@ -280,6 +314,7 @@ describe("a document that sleeps", () => {
     assert.deepEqual([peer.page.state, peer.socket.closed?.code], ["waiting", 1000]);
     assert.deepEqual(peer.socket.take(), [], "no goodbye");
     peer.page.wake();
+    peer.page.offline();
     peer.page.online();
     await peer.clock.advance(60_000);
     assert.equal(peer.sockets.length, 1);
@@ -291,11 +326,11 @@ describe("a document that sleeps", () => {
 
   test("an idle or closed page neither sleeps nor wakes", () => {
     const peer = setUp();
-    for (const step of /** @type {const} */ (["suspend", "resume", "wake", "online"])) peer.page[step]();
+    for (const step of /** @type {const} */ (["suspend", "resume", "wake", "online", "offline"])) peer.page[step]();
     assert.deepEqual([peer.page.state, peer.sockets.length], ["idle", 0]);
     peer.open();
     peer.page.close();
-    for (const step of /** @type {const} */ (["suspend", "resume", "wake", "online"])) peer.page[step]();
+    for (const step of /** @type {const} */ (["suspend", "resume", "wake", "online", "offline"])) peer.page[step]();
     assert.deepEqual([peer.page.state, peer.sockets.length], ["closed", 1]);
   });
 });

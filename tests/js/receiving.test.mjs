@@ -243,13 +243,36 @@ describe("late delegates", () => {
     assert.equal(peer.events("unhandled").length, 1);
   });
 
-  test("more than 500, or 1 MiB, is lost, and said", async () => {
+  test("that nobody listens after 2 seconds is said once for each name", async (context) => {
+    const warn = context.mock.method(console, "warn", () => {});
+    const warned = () => warn.mock.calls.map(({ arguments: [text] }) => text);
+    const peer = setUp();
+    peer.open();
+    for (const seq of [1, 2]) peer.socket.say("push", seq, "page", "lod", seq);
+    peer.socket.say("push", 3, "page", "late", 3);
+    listen(peer, "late");
+    await peer.clock.advance(1999);
+    assert.deepEqual(warned(), []);
+    await peer.clock.advance(1);
+    const words = "pagews: a push to 'lod' waits: nothing on this page has called on('lod') yet";
+    assert.deepEqual(warned(), [words]);
+    peer.socket.say("push", 4, "page", "lod", 4);
+    await peer.clock.advance(10_000);
+    assert.deepEqual(warned(), [words]);
+  });
+
+  test("more than 500, or 1 MiB, is lost, and said", async (context) => {
     for (const [count, data] of /** @type {const} */ ([[501, 1], [3, "x".repeat(400_000)]])) {
       const peer = setUp();
       peer.open();
       for (let seq = 1; seq < count; seq++) peer.socket.say("push", seq, "page", "x", data);
       assert.deepEqual(peer.events("lost"), []);
+      /** @type {unknown[]} */
+      const warnedOf = [];
+      const warn = context.mock.method(console, "warn", () => warnedOf.push(peer.events("lost").length));
       peer.socket.say("push", count, "page", "x", data);
+      assert.deepEqual(warnedOf, [0], "before the event");
+      assert.match(String(warn.mock.calls[0]?.arguments[0]), /^pagews: more than 500 messages, or 1 MiB, wait for on\(\)/);
       assert.deepEqual([peer.events("lost"), peer.reloads], [[{ reason: "held" }], 1]);
       const seen = listen(peer);
       await settled();

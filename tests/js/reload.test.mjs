@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { describe, test } from "node:test";
+import { afterEach, beforeEach, describe, mock, test } from "node:test";
 import { guardedReload, halfFilled } from "../../static/reload.js";
 import { HandClock } from "./support/clock.mjs";
 
@@ -8,6 +8,18 @@ function formOf(fields, activeElement = null) {
   const all = /** @type {Record<string, object[]>} */ (fields);
   return /** @type {any} */ ({ activeElement, querySelectorAll: (/** @type {string} */ name) => all[name] ?? [] });
 }
+
+const WHY = "lost messages (epoch)";
+
+/** What the console was warned of. @returns {string[]} */
+const warned = () => warn.mock.calls.map(({ arguments: [text] }) => text);
+
+/** @type {import("node:test").Mock<(text: string) => void>} */
+let warn;
+beforeEach(() => {
+  warn = mock.method(console, "warn", () => {});
+});
+afterEach(() => mock.reset());
 
 function setUp() {
   const clock = new HandClock();
@@ -32,8 +44,8 @@ describe("the guarded reload", () => {
   test("is jittered, and asked for twice is done once", async () => {
     const { clock, seen, load } = setUp();
     const reload = load();
-    reload({ busy: false });
-    reload({ busy: false });
+    reload({ busy: false }, WHY);
+    reload({ busy: false }, WHY);
     assert.deepEqual(seen, { reloads: 0, waiting: 1 });
     await clock.advance(2499);
     assert.equal(seen.reloads, 0);
@@ -41,25 +53,27 @@ describe("the guarded reload", () => {
     assert.equal(seen.reloads, 1);
     await clock.advance(300_000);
     assert.equal(seen.reloads, 1);
+    assert.deepEqual(warned(), []);
   });
 
   test("never comes twice within a minute of a tab", async () => {
     const { clock, seen, load } = setUp();
-    load()({ busy: false });
+    load()({ busy: false }, WHY);
     await clock.advance(2500);
-    load()({ busy: false });
+    load()({ busy: false }, WHY);
     await clock.advance(59_999);
     assert.equal(seen.reloads, 1);
-    await clock.advance(10_000);
+    await clock.advance(1);
     assert.equal(seen.reloads, 2);
+    assert.deepEqual(warned(), ["pagews: the page lost messages (epoch) and reloads in 58 s"]);
   });
 
   test("is not held for ever by a clock that is set back", async () => {
     const { clock, seen, load } = setUp();
-    load()({ busy: false });
+    load()({ busy: false }, WHY);
     await clock.advance(2500);
     clock.time -= 3_600_000;
-    load()({ busy: false });
+    load()({ busy: false }, WHY);
     await clock.advance(2500);
     assert.equal(seen.reloads, 2);
   });
@@ -67,7 +81,7 @@ describe("the guarded reload", () => {
   test("waits for a send that is under way, and for a form", async () => {
     const { clock, seen, load, fields } = setUp();
     const page = { busy: true };
-    load()(page);
+    load()(page, WHY);
     await clock.advance(60_000);
     assert.equal(seen.reloads, 0);
     page.busy = false;
@@ -77,6 +91,17 @@ describe("the guarded reload", () => {
     fields.input = [];
     await clock.advance(5_000);
     assert.equal(seen.reloads, 1);
+    assert.deepEqual(warned(), [
+      "pagews: the page lost messages (epoch) and reloads when the result of what it has sent is there",
+    ]);
+  });
+
+  test("says that it waits for a form", async () => {
+    const { clock, fields, load } = setUp();
+    fields.input = [{ type: "text", value: "typed", defaultValue: "" }];
+    load()({ busy: false }, WHY);
+    await clock.advance(60_000);
+    assert.deepEqual(warned(), ["pagews: the page lost messages (epoch) and reloads when no form is half filled in"]);
   });
 
   test("does nothing where it cannot remember having been done", async () => {
@@ -86,7 +111,7 @@ describe("the guarded reload", () => {
         throw new DOMException("denied", "SecurityError");
       },
     });
-    load()({ busy: false });
+    load()({ busy: false }, WHY);
     await clock.advance(300_000);
     assert.equal(seen.reloads, 0);
   });

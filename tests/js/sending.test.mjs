@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
+import { runInNewContext } from "node:vm";
 import { PageError } from "../../static/errors.js";
 import { outcome, settled, setUp } from "./support/peer.mjs";
 
@@ -245,4 +246,38 @@ test("bytes go as they are", () => {
   const [message] = peer.socket.take();
   assert.ok(message instanceof Uint8Array);
   assert.deepEqual([...message.subarray(-3)], [1, 2, 3]);
+});
+
+test("what JSON would turn into {} is refused, with what to send instead", async () => {
+  const peer = setUp();
+  peer.open();
+  class Nothing {}
+  for (const [data, words] of /** @type {const} */ ([
+    [new FormData(), "a FormData would be sent as {}: send Object.fromEntries(it) instead"],
+    [new Map([["a", 1]]), "a Map would be sent as {}: send Object.fromEntries(it) instead"],
+    [{ list: [{}, new Set([1])] }, "a Set would be sent as {}: send [...it] instead"],
+    [new Blob(["a"]), "a Blob would be sent as {}: send await it.arrayBuffer(), on its own, instead"],
+    [{ file: new File(["a"], "a") }, "a File would be sent as {}: send await it.arrayBuffer(), on its own, instead"],
+    [Promise.resolve(1), "a Promise would be sent as {}: send what it resolves with instead"],
+    [new Nothing(), "a Nothing would be sent as {}: send a plain object instead"],
+  ])) {
+    for (const qos of /** @type {const} */ ([0, 1])) {
+      await assert.rejects(peer.page.send("x", data, { qos }), { name: "TypeError", message: words });
+    }
+  }
+  assert.deepEqual([peer.socket.take(), peer.page.busy], [[], false]);
+});
+
+test("plain objects and what has a JSON form of its own are not refused", () => {
+  const peer = setUp();
+  peer.open();
+  const date = new Date(0);
+  const boxed = [new String(""), new Number(1)];
+  for (const data of [{}, [{}], Object.create(null), { a: {}, date, boxed }, runInNewContext("({ a: {} })"), "{}"]) {
+    void peer.page.send("x", data);
+  }
+  assert.deepEqual(
+    peer.socket.take().map((frame) => frame[4]),
+    [{}, [{}], {}, { a: {}, date: date.toJSON(), boxed: ["", 1] }, { a: {} }, "{}"],
+  );
 });

@@ -1,0 +1,220 @@
+"""Forms that send by markup alone: what becomes of their fields, and of what cannot be sent."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, Final
+
+import pytest
+from aiohttp import web
+from msgspec import Struct
+
+import pagews
+
+from .conftest import OpenTab, Serve
+from .site import Site
+from .tab import Tab
+
+_WATCH: Final = """() => {
+  for (const kind of ["pagews-result", "pagews-error"]) {
+    document.addEventListener(kind, (event) => {
+      const { detail, target } = event;
+      told(kind, detail instanceof Error ? `${detail.name}: ${detail.message}` : detail);
+      if (target.dataset.handled !== undefined) event.preventDefault();
+      if (kind === "pagews-result") target.reset();
+    });
+  }
+}"""
+
+
+class Order(Struct, forbid_unknown_fields=True):
+    item: str
+    count: int
+    express: bool
+    discount: float | None
+    extras: list[str]
+
+
+async def open_form(serve: Serve, open_tab: OpenTab, form: str, delegates: pagews.DelegateTableDef) -> Tab:
+    """Open a page with a form, whose events are noted."""
+    site = Site(delegates=delegates)
+
+    async def view(request: web.Request) -> web.Response:
+        page = await pagews.open_page(request)
+        text = f"<!doctype html><title>A form</title>{form}{pagews.script_tag(page)}"
+        return web.Response(text=text, content_type="text/html")
+
+    site.app.router.add_get("/form", view)
+    await serve(site)
+    tab = await open_tab(f"{site.url}/form")
+    await tab.run(_WATCH)
+    return tab
+
+
+def keeping() -> pagews.DelegateTableDef:
+    """A delegate that takes anything, and gives it back."""
+    delegates = pagews.DelegateTableDef()
+
+    @delegates.on("keep")
+    async def keep(page: pagews.Page, data: Any) -> Any:
+        return data
+
+    return delegates
+
+
+@pytest.mark.parametrize(
+    ("fields", "data"),
+    [
+        pytest.param('<input name="a" value="1"><textarea name="b">2</textarea>', {"a": "1", "b": "2"}, id="text"),
+        pytest.param('<input type="number" name="a" value="-3">', {"a": -3}, id="number"),
+        pytest.param('<input type="number" name="a" step="any" value="0.5">', {"a": 0.5}, id="decimal"),
+        pytest.param('<input type="number" name="a">', {"a": None}, id="no number"),
+        pytest.param('<input type="range" name="a" value="7">', {"a": 7}, id="range"),
+        pytest.param(
+            '<input type="number" name="a" value="1"><input type="number" name="a">', {"a": [1, None]}, id="numbers"
+        ),
+        pytest.param(
+            '<input type="number" name="a" value="1"><input name="a" value="x">', {"a": ["1", "x"]}, id="mixed"
+        ),
+        pytest.param('<input type="date" name="a" value="2024-02-29">', {"a": "2024-02-29"}, id="date"),
+        pytest.param('<input type="hidden" name="a" value="5">', {"a": "5"}, id="hidden"),
+        pytest.param('<input type="checkbox" name="a" checked>', {"a": True}, id="checked"),
+        pytest.param('<input type="checkbox" name="a">', {"a": False}, id="not checked"),
+        pytest.param('<input type="checkbox" name="a" value="x" checked>', {"a": "x"}, id="checked value"),
+        pytest.param('<input type="checkbox" name="a" value="x">', {}, id="value not checked"),
+        pytest.param(
+            '<input type="checkbox" name="a" value="x" checked><input type="checkbox" name="a" value="y">',
+            {"a": ["x"]},
+            id="one of two",
+        ),
+        pytest.param(
+            '<input type="checkbox" name="a" value="x"><input type="checkbox" name="a" value="y">',
+            {"a": []},
+            id="none of two",
+        ),
+        pytest.param('<input type="radio" name="a" value="x"><input type="radio" name="a">', {}, id="no radio"),
+        pytest.param(
+            '<input type="radio" name="a" value="x"><input type="radio" name="a" value="y" checked>',
+            {"a": "y"},
+            id="radio",
+        ),
+        pytest.param('<select name="a"><option>x<option selected>y</select>', {"a": "y"}, id="select"),
+        pytest.param('<select name="a" multiple><option>x<option selected>y</select>', {"a": ["y"]}, id="multiple"),
+        pytest.param('<select name="a" multiple><option>x</select>', {"a": []}, id="multiple, none"),
+        pytest.param(
+            '<fieldset disabled><input type="number" name="a"><input type="checkbox" name="b"></fieldset>',
+            {},
+            id="disabled",
+        ),
+        pytest.param('<input value="x"><input type="checkbox">', {}, id="nameless"),
+    ],
+)
+async def test_fields_have_the_types_of_their_controls(
+    serve: Serve, open_tab: OpenTab, fields: str, data: object
+) -> None:
+    form = f'<form data-pagews-send="keep">{fields}<button name="b1" value="never">No</button></form>'
+    tab = await open_form(serve, open_tab, form, keeping())
+
+    await tab.run("() => { document.forms[0].requestSubmit(); }")
+
+    assert await tab.wait("pagews-result") == [data]
+
+
+async def test_button_that_was_pressed_is_a_field(serve: Serve, open_tab: OpenTab) -> None:
+    buttons = '<button name="do" value="save">Save</button><button name="do" value="send">Send</button>'
+    form = f'<form data-pagews-send="keep"><input type="number" name="n" value="1">{buttons}</form>'
+    tab = await open_form(serve, open_tab, form, keeping())
+
+    await tab.page.click("text=Send")
+
+    assert await tab.wait("pagews-result") == [{"n": 1, "do": "send"}]
+
+
+async def test_form_for_a_typed_delegate(serve: Serve, open_tab: OpenTab) -> None:
+    delegates = pagews.DelegateTableDef()
+    orders: list[Order] = []
+    go_on = asyncio.Event()
+
+    @delegates.on("order")
+    async def order(page: pagews.Page, data: Order) -> str:
+        await go_on.wait()
+        orders.append(data)
+        return "ordered"
+
+    form = """<form data-pagews-send="order"><input name="item"><input type="number" name="count" value="1">
+      <input type="checkbox" name="express"><input type="number" name="discount" step="0.01">
+      <select name="extras" multiple><option>ribbon<option>card</select><button>Order</button></form>"""
+    tab = await open_form(serve, open_tab, form, delegates)
+
+    await tab.page.fill("[name=item]", "tea")
+    await tab.page.fill("[name=count]", "3")
+    await tab.page.check("[name=express]")
+    await tab.page.select_option("select", ["ribbon", "card"])
+    await tab.page.click("button")
+    # While the result of the first is out, a second is ignored.
+    await tab.page.click("button")
+    go_on.set()
+
+    assert await tab.wait("pagews-result") == ["ordered"]
+    assert orders == [Order("tea", 3, True, None, ["ribbon", "card"])]
+    # Its listener has reset the form.
+    assert await tab.page.input_value("[name=item]") == ""
+    await tab.page.wait_for_selector("form:not([aria-busy])")
+    await tab.page.click("button")
+    assert await tab.wait("pagews-result", 2) == ["ordered", "ordered"]
+    assert orders[1:] == [Order("", 1, False, None, [])]
+
+
+@pytest.mark.parametrize("handled", [False, True])
+async def test_invalid_data_is_an_error_of_the_form(serve: Serve, open_tab: OpenTab, handled: bool) -> None:
+    delegates = pagews.DelegateTableDef()
+
+    @delegates.on("order")
+    async def order(page: pagews.Page, data: Order) -> None:
+        raise AssertionError("it is not an order")
+
+    form = f'<form data-pagews-send="order" {"data-handled" if handled else ""}><input name="item"></form>'
+    tab = await open_form(serve, open_tab, form, delegates)
+    tab.expected = "PageError"
+
+    await tab.run("() => { document.forms[0].requestSubmit(); }")
+
+    [told] = await tab.wait("pagews-error")
+    assert told.startswith("PageError: ")
+    assert "count" in told
+    await tab.page.wait_for_selector("form:not([aria-busy])", state="attached")
+    assert len(tab["expected"]) == (0 if handled else 1)
+
+
+async def test_file_is_not_sent(serve: Serve, open_tab: OpenTab) -> None:
+    form = '<form data-pagews-send="keep"><input name="a"><input type="file" name="photo"></form>'
+    tab = await open_form(serve, open_tab, form, keeping())
+    tab.expected = "files need a form post"
+
+    await tab.run("() => { document.forms[0].requestSubmit(); }")
+
+    assert await tab.wait("pagews-error") == [
+        "TypeError: 'photo' is a file, and files need a form post: leave data-pagews-send off this form"
+    ]
+    await tab.settle()
+    assert len(tab["expected"]) == 1
+    assert tab["pagews-result"] == []
+
+
+async def test_page_without_an_include_says_so(serve: Serve, open_tab: OpenTab) -> None:
+    site = await serve()
+    tab = await open_tab()
+    tab.expected = "pagews: this page has no include"
+    await tab.page.goto(f"{site.url}/plain")
+
+    outcome = await tab.run(
+        """async () => {
+          const { pagews } = await import("/pagews/static/pagews.js");
+          pagews.connect();
+          return [await pagews.send("x").catch(({ code }) => code), pagews.state];
+        }"""
+    )
+
+    assert outcome == ["closed", "idle"]
+    assert tab["expected"] == ["pagews: this page has no include: put {{ pagews_script() }} into its template"]
+    assert site.journal["POST /pagews/renew"] == []
