@@ -395,3 +395,16 @@ def app_of(browser: Browser) -> web.Application:
     app = browser.client.app
     assert isinstance(app, web.Application)
     return app
+
+
+async def test_forms(example: Example, open_browser: Open) -> None:
+    browser = await open_browser(example.write("docs/how-to/forms.md").load("app").app)
+    page = await browser.open("/")
+    order = {"item": "tea", "count": 3, "express": True, "extras": ["card"]}
+    assert await page.send("order", order) == "3 times tea, express"
+    with pytest.raises(PageError) as error:
+        await page.send("order", order | {"count": 101})
+    assert error.value.code == "too-many"
+    with pytest.raises(PageError) as error:
+        await page.send("order", order | {"count": "3"})
+    assert error.value.code == "invalid-data"

@@ -165,8 +165,8 @@ MUTANTS: Final = (
     Mutant(
         "rule 27: gone comes for pages that never attached",
         "broker.py",
-        "if record.owner is not None:\n            self._gone",
-        "if True:\n            self._gone",
+        "if record.owner is not None and not record.gone:",
+        "if True:",
     ),
     Mutant(
         "rule 27: an old socket ends the page of a new one", "broker.py", "or record.owner[:2] != owner[:2]", "or False"

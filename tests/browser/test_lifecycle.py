@@ -106,10 +106,11 @@ async def test_offline_and_online(serve: Serve, put_proxy: StartProxy, open_tab:
     # Its clock stands still: whatever the page does now, it does because of an event.
     await tab.run("() => addEventListener('online', () => told('online'))")
     await tab.page.clock.pause_at(await tab.run("Date.now() + 60_000"))
-    await tab.page.context.set_offline(True)
     proxy.refusing = True
-    proxy.cut()
+    await tab.page.context.set_offline(True)
+    # At once, though nothing has cut its socket yet.
     await tab.is_in("waiting")
+    proxy.cut()
     await page.push("growl", "while it was offline")
     proxy.refusing = False
     assert tab["growl"] == []

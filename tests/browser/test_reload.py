@@ -80,6 +80,7 @@ async def test_not_twice_within_a_minute(serve: Serve, open_tab: OpenTab) -> Non
     async with tab.page.expect_event("load"):
         await lose(site, tab)
     await tab.is_in("open")
+    tab.expected = "pagews: the page lost messages (trimmed) and reloads in "
 
     await lose(site, tab)
     await tab.shows("lost")
@@ -90,6 +91,7 @@ async def test_not_twice_within_a_minute(serve: Serve, open_tab: OpenTab) -> Non
         await tab.page.clock.fast_forward(15_000)
 
     assert site.rendered == 3
+    assert len(tab["expected"]) == 1
 
 
 async def test_not_while_a_form_is_half_filled_in(serve: Serve, open_tab: OpenTab) -> None:
@@ -98,12 +100,14 @@ async def test_not_while_a_form_is_half_filled_in(serve: Serve, open_tab: OpenTa
     await tab.page.clock.install()
     await tab.open(f"{site.url}/")
     await tab.page.fill("textarea", "Dear Sir or Ma")
+    tab.expected = "pagews: the page lost messages (trimmed) and reloads when no form is half filled in"
 
     await lose(site, tab)
     await tab.shows("lost")
     await tab.page.clock.fast_forward(600_000)
     assert await tab.page.input_value("textarea") == "Dear Sir or Ma"
     assert tab["navigation"] == []
+    assert len(tab["expected"]) == 1
     await tab.page.fill("textarea", "")
     async with tab.page.expect_event("load"):
         await tab.page.clock.fast_forward(10_000)
@@ -125,12 +129,14 @@ async def test_not_while_a_send_is_under_way(serve: Serve, open_tab: OpenTab) ->
     await tab.page.clock.install()
     await tab.open(f"{site.url}/")
     await tab.run("() => { pagews.send('order', 1, { timeout: Infinity }).then((result) => told('result', result)); }")
+    tab.expected = "pagews: the page lost messages (trimmed) and reloads when the result of what it has sent is there"
 
     await lose(site, tab)
     await tab.shows("lost")
     await tab.page.clock.fast_forward(10_000)
     await tab.settle()
     assert tab["navigation"] == []
+    assert len(tab["expected"]) == 1
     go_on.set()
     assert await tab.wait("result") == ["ordered"]
     async with tab.page.expect_event("load"):
@@ -143,11 +149,13 @@ async def test_too_much_held_for_late_delegates_is_a_loss(serve: Serve, open_tab
     site = await serve()
     tab = await open_tab(f"{site.url}/", watching=["lost"], keeping=["lost"])
     page = site.publisher.page(await tab.id())
+    tab.expected = "pagews: more than 500 messages, or 1 MiB, wait for on()"
 
     for number in range(501):
         await page.push("nobody", number)
 
     assert await tab.wait("lost") == [{"reason": "held"}]
+    assert len(tab["expected"]) == 1
 
 
 async def test_another_log_is_a_loss(serve: Serve, open_tab: OpenTab) -> None:
