@@ -30,22 +30,19 @@ async def render(request: web.Request) -> web.Response:
 class PagewsBench(Bench):
     def __init__(self) -> None:
         self._publisher: pagews.Publisher
-        # Ids alone: pages that the application holds on to would count as memory of pagews.
-        self._page_ids: dict[str, None] = {}
+        # Ids alone, asked for after attaching: what the application holds on to would count as memory of pagews.
+        self._page_ids: list[str] = []
 
     async def start(self, app: web.Application) -> None:
         self._publisher = pagews.get_publisher(app)
-        self._publisher.on_attach.append(self._attached)
-        self._publisher.on_detach.append(self._detached)
-
-    async def _attached(self, page: pagews.Page) -> None:
-        self._page_ids[page.id] = None
-
-    async def _detached(self, page: pagews.Page) -> None:
-        del self._page_ids[page.id]
 
     def attached(self) -> int:
-        return len(self._page_ids)
+        return self._publisher.statistics().attached
+
+    async def _ids(self) -> list[str]:
+        if len(self._page_ids) != self.attached():
+            self._page_ids = [page.id for page in await self._publisher.topic(_TOPIC).pages()]
+        return self._page_ids
 
     async def broadcast(self, numbers: range) -> None:
         topic = self._publisher.topic(_TOPIC)
@@ -54,13 +51,13 @@ class PagewsBench(Bench):
 
     async def burst(self, numbers: range) -> None:
         texts = [numbered(number) for number in numbers]
-        for page_id in self._page_ids:
+        for page_id in await self._ids():
             page = self._publisher.page(page_id)
             for text in texts:
                 await page.push("tick", text)
 
     async def single(self, numbers: range) -> None:
-        page = self._publisher.page(next(reversed(self._page_ids)))
+        page = self._publisher.page((await self._ids())[-1])
         for number in numbers:
             await page.push("tick", timed(number))
 
