@@ -266,9 +266,10 @@ async def test_trash_is_emptied_when_the_browser_agrees(browser: Browser, answer
 async def test_trash_stays_when_the_answer_is_late(browser: Browser, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ask, "ANSWER_WITHIN", 0.05)
     page = await browser.open("/")
+    given_up = asyncio.Event()
 
     async def confirm(question: dict[str, Any]) -> bool:
-        await asyncio.sleep(0.3)
+        await given_up.wait()
         return True
 
     page.on("confirm", confirm)
@@ -277,6 +278,7 @@ async def test_trash_stays_when_the_answer_is_late(browser: Browser, monkeypatch
         await page.send("trash_empty", ["a"])
 
     assert raised.value.code == "no-answer"
+    given_up.set()
 
 
 async def test_note_reaches_its_target_and_nobody_else(browser: Browser, aiohttp_client: AiohttpClient) -> None:
