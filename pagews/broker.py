@@ -288,9 +288,10 @@ class MemoryBroker(Broker):
             record = self._records.get(page_id)
             if record is None or record.attached or record.due != due:
                 continue
-            if record.owner is None or record.owner.left or not self._may_resume(record):
+            may_resume = self._may_resume(record)
+            if not may_resume or (record.owner is not None and record.owner.left):
                 self._tell_gone(page_id, record)
-            if self._may_resume(record):
+            if may_resume:
                 self._expect(page_id, record, RECORD_MARGIN)
             else:
                 del self._records[page_id]

@@ -377,7 +377,7 @@ class Node:
             await work(page)
         except (ConnectionError, TimeoutError):
             page.socket.end(CloseCode.TOO_SLOW, "the reader is too slow")
-        except Exception:
+        except Exception:  # whatever a broker raises ends this one socket, whose page reads on when it is back
             logger.exception("reading on for a page failed")
             self.counters.failed["catch up"] += 1
             page.socket.end(CloseCode.INTERNAL, "reading on failed")
@@ -431,7 +431,7 @@ class Node:
             await asyncio.sleep(self._turn)
             try:
                 self.turn()
-            except Exception:
+            except Exception:  # the wheel turns for every page of the process: one bad turn must not be the last
                 logger.exception("a turn of the heartbeat failed")
                 self.counters.failed["heartbeat"] += 1
 

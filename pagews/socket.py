@@ -6,6 +6,7 @@ What carries the bytes is the `Carrier`; everything above them is here, and the 
 from __future__ import annotations
 
 import asyncio
+import enum
 import inspect
 import logging
 from collections import deque
@@ -74,12 +75,17 @@ class Output:
                     socket._look_at_backlog()
 
 
-class _Kind:
-    DATA, INFO, FRAME, CLOSE = range(4)
+class _Kind(enum.Enum):
+    """What waits in a mailbox."""
+
+    DATA = "data"
+    INFO = "info"
+    FRAME = "frame"
+    CLOSE = "close"
 
 
 class _Item(NamedTuple):
-    kind: int
+    kind: _Kind
     payload: Any
     size: int
     done: asyncio.Future[None] | None
@@ -308,7 +314,7 @@ class Socket:
 
     # --- the mailbox --------------------------------------------------------------------------------------------------
 
-    def _enqueue(self, kind: int, payload: Any, size: int, done: asyncio.Future[None] | None = None) -> None:
+    def _enqueue(self, kind: _Kind, payload: Any, size: int, done: asyncio.Future[None] | None = None) -> None:
         if self.close_code is not None:
             if done is not None:
                 done.set_result(None)
@@ -329,12 +335,12 @@ class Socket:
         while self._queue:
             kind, payload, size, done = self._queue.popleft()
             self._queued -= size
-            if kind == _Kind.DATA:
+            if kind is _Kind.DATA:
                 self.write(payload)
-            elif kind == _Kind.CLOSE:
+            elif kind is _Kind.CLOSE:
                 self.end(*payload)
             else:
-                name = "websocket_info" if kind == _Kind.INFO else "websocket_handle"
+                name = "websocket_info" if kind is _Kind.INFO else "websocket_handle"
                 try:
                     replies = getattr(self._handler, name)(payload, self._context)
                     if inspect.isawaitable(replies):

@@ -384,7 +384,7 @@ def app_with(**settings: object) -> web.Application:
         return web.Response(text=user.id if user else "nobody")
 
     app = web.Application()
-    pagews.setup(app, **{"debug": True, **settings})  # type: ignore[arg-type]
+    pagews.setup(app, **{"debug": True, **settings})  # type: ignore[arg-type]  # settings of any kind
     app.router.add_get("/", index)
     app.router.add_get("/session", session)
     app.router.add_get("/user", user)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import asyncio
 import itertools
 from collections import Counter
@@ -55,7 +56,7 @@ class Gate:
         self._open.set()
 
 
-class Line:
+class Line(abc.ABC):
     """A page behind a proxy, and messages that go over it in one direction.
 
     Attributes:
@@ -72,17 +73,17 @@ class Line:
         #: in the middle of the receiver's callback
         self.gate = Gate()
 
+    @abc.abstractmethod
     async def speak(self, number: int) -> None:
         """Send a message."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def arrived(self) -> int:
         """How many messages have come to their end."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def lane(self, link: Link) -> Lane:
         """The direction of a connection in which the messages go."""
-        raise NotImplementedError
 
     async def settled(self, count: int) -> None:
         """Wait until so many messages have come to their end."""

@@ -161,7 +161,7 @@ async def test_bare_sockets_are_asked_to_come_back_when_the_server_stops(echo: B
 
 def test_a_handler_must_be_one() -> None:
     with pytest.raises(pagews.ConfigurationError, match=r"subclass of pagews\.WebSocketHandler"):
-        pagews.websocket(dict)  # type: ignore[arg-type]
+        pagews.websocket(dict)  # type: ignore[arg-type]  # the mistake that is tested
 
 
 # --- order ------------------------------------------------------------------------------------------------------------
