@@ -11,9 +11,9 @@ import aiohttp_session
 import msgspec
 from aiohttp import web
 from aiohttp_session import AbstractStorage, Session, SessionData
-from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 
 from .broker import Broker
+from .encryption import Encryption
 from .errors import ConfigurationError
 from .targets import Address, check_name
 from .tokens import new_id
@@ -45,22 +45,23 @@ class CookieStorage(AbstractStorage):
 
     def __init__(self, keys: Sequence[bytes]) -> None:
         super().__init__(cookie_name="PAGEWS", httponly=True, samesite="Lax")
-        self._keys = MultiFernet([Fernet(key) for key in keys])
+        self._encryption = Encryption(keys, "session cookie")
 
     async def load_session(self, request: web.Request) -> Session:
         cookie = self.load_cookie(request)
-        if cookie is not None:
+        raw = None if cookie is None else self._encryption.decrypt(cookie)
+        if raw is not None:
             try:
-                data = msgspec.json.decode(self._keys.decrypt(cookie.encode("ascii")), type=SessionData)
-                return Session(None, data=data, new=False)
-            except (InvalidToken, ValueError, msgspec.DecodeError):
-                pass  # expired keys, tampered, or no cookie of ours: a fresh session
+                return Session(None, data=msgspec.json.decode(raw, type=SessionData), new=False)
+            except msgspec.DecodeError:
+                pass  # a view has put NaN into it
+        # None came, or one of an expired key, tampered with, or no cookie of ours: a fresh session.
         return Session(None, data=None, new=True)
 
     async def save_session(self, request: web.Request, response: web.StreamResponse, session: Session) -> None:
         self.cookie_params["secure"] = request.secure
         text = "" if session.empty else json.dumps(self._get_session_data(session))
-        self.save_cookie(response, self._keys.encrypt(text.encode()).decode() if text else "")
+        self.save_cookie(response, self._encryption.encrypt(text.encode()) if text else "")
 
 
 class ReadOnlySession(Session):

@@ -11,9 +11,10 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 import msgspec
-from cryptography.fernet import Fernet, InvalidToken, MultiFernet
+from cryptography.fernet import Fernet
 from msgspec import Struct
 
+from .encryption import Encryption
 from .errors import ConfigurationError
 
 ENVIRONMENT: Final = "PAGEWS_SECRET_KEY"
@@ -22,6 +23,9 @@ ENVIRONMENT: Final = "PAGEWS_SECRET_KEY"
 EXAMPLE_KEY: Final = "cGFnZXdzLWV4YW1wbGUta2V5LW5ldmVyLXVzZS1pdCE="
 
 HOW_TO: Final = f"make one with 'python -m pagews key' and give it as secret_key= or in {ENVIRONMENT}"
+
+#: Seconds by which the clocks of two hosts may differ.
+CLOCK_SKEW: Final = 60.0
 
 SecretKey = str | bytes | Sequence[str | bytes] | None
 
@@ -78,7 +82,7 @@ _decoder = msgspec.json.Decoder(Token)
 
 
 class Tokens:
-    """Writes and reads page tokens by Fernet with several keys.
+    """Writes and reads page tokens, encrypted with several keys.
 
     Arguments:
         life: seconds that a token is good for.
@@ -86,28 +90,29 @@ class Tokens:
     """
 
     def __init__(self, keys: Sequence[bytes], life: float, clock: Callable[[], float] = time.time) -> None:
-        self._fernet = MultiFernet([Fernet(key) for key in keys])
+        self._encryption = Encryption(keys, "page token")
         self._life = life
         self._clock = clock
 
     def write(self, token: Token) -> str:
         """Encrypt a token with the first key."""
-        return self._fernet.encrypt_at_time(msgspec.json.encode(token), int(self._clock())).decode()
+        return self._encryption.encrypt(msgspec.json.encode(token))
 
     def read(self, text: str, *, expired: bool = False) -> Token | None:
-        """What a token says; None, for whatever reason, when it is not good. Allows a minute of clock skew.
+        """What a token says; None, for whatever reason, when it is not good.
 
         Arguments:
             expired: also read one whose life is over.
         """
-        try:
-            if expired:
-                raw = self._fernet.decrypt(text.encode())
-            else:
-                raw = self._fernet.decrypt_at_time(text.encode(), int(self._life), int(self._clock()))
-            return _decoder.decode(raw)
-        except (InvalidToken, msgspec.DecodeError, ValueError):
+        raw = self._encryption.decrypt(text)
+        if raw is None:
             return None
+        try:
+            token = _decoder.decode(raw)
+        except (msgspec.DecodeError, ValueError):
+            return None
+        age = self._clock() - token.issued
+        return token if age >= -CLOCK_SKEW and (expired or age <= self._life) else None
 
     def is_old(self, token: Token) -> bool:
         """Whether it has passed half of its life, and should be replaced."""

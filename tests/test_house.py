@@ -18,6 +18,7 @@ FLOORS = {
     "asyncio": ("tasks", "handler", "socket", "broker", "delegates", "hub", "heartbeat", "inbox", "node", "publisher"),
     "aiohttp": (
         *(
+            "encryption",
             "tokens",
             "identity",
             "site",

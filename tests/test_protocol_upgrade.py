@@ -10,10 +10,10 @@ from typing import Any
 import aiohttp_session
 import pytest
 from aiohttp import web
-from cryptography.fernet import Fernet
 from websockets.exceptions import InvalidStatus
 
 from pagews import Limits
+from pagews.encryption import Encryption
 from pagews.site import get_site
 from pagews.tokens import Tokens, new_key
 from tests.sites import TestSite, serving
@@ -201,16 +201,31 @@ def tampered(token: str, key: str) -> str:
 
 
 def expired(token: str, key: str) -> str:
-    fernet = Fernet(key)
-    return fernet.encrypt_at_time(fernet.decrypt(token.encode()), int(time.time()) - 13 * 3600).decode()
+    read = Tokens([key.encode()], 1).read(token)
+    assert read is not None
+    return Tokens([key.encode()], 1, lambda: time.time() - 13 * 3600).renewed(read)
 
 
 def of_another_key(token: str, key: str) -> str:
-    return Fernet(new_key()).encrypt(Fernet(key).decrypt(token.encode())).decode()
+    return encryption(new_key()).encrypt(decrypted(token, key))
 
 
 def of_another_content(token: str, key: str) -> str:
-    return Fernet(key).encrypt(b'["page2"]').decode()
+    return encryption(key).encrypt(b'["page2"]')
+
+
+def of_another_purpose(token: str, key: str) -> str:
+    return Encryption([key.encode()], "session cookie").encrypt(decrypted(token, key))
+
+
+def encryption(key: str) -> Encryption:
+    return Encryption([key.encode()], "page token")
+
+
+def decrypted(token: str, key: str) -> bytes:
+    raw = encryption(key).decrypt(token)
+    assert raw is not None
+    return raw
 
 
 @pytest.mark.parametrize(
@@ -220,6 +235,7 @@ def of_another_content(token: str, key: str) -> str:
         expired,
         of_another_key,
         of_another_content,
+        of_another_purpose,
         lambda token, key: token[:-4],
         lambda token, key: "garbage",
         lambda token, key: "\0",
