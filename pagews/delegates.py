@@ -14,7 +14,7 @@ import msgspec
 from .counters import Counters
 from .errors import ConfigurationError, DelegateError
 from .targets import check_name
-from .tasks import is_own_end
+from .tasks import TimeLimit, is_own_end
 
 logger = logging.getLogger("pagews")
 
@@ -103,7 +103,7 @@ class Delegates:
     def __init__(self, counters: Counters, timeout: float) -> None:
         self._rows: dict[str, _Row] = {}
         self._counters = counters
-        self._timeout = timeout
+        self._time_limit = TimeLimit(timeout)
 
     def add(self, table: DelegateTableDef) -> None:
         """Take in a table.
@@ -129,7 +129,7 @@ class Delegates:
                 self._counters.refused["invalid data"] += 1
                 return Outcome(code="invalid-data", message=str(error))
         try:
-            async with asyncio.timeout(self._timeout) as running:
+            with self._time_limit.watch() as watched:
                 return Outcome(await row.function(page, data))
         except DelegateError as error:
             return Outcome(code=error.code, message=error.message)
@@ -137,8 +137,8 @@ class Delegates:
             if is_own_end(error):
                 raise
             self._counters.failed["delegate"] += 1
-            if isinstance(error, TimeoutError) and running.expired():
-                logger.error("delegate %r ran longer than %g s and was stopped", name, self._timeout)
+            if isinstance(error, TimeoutError) and watched.expired:
+                logger.error("delegate %r ran longer than %g s and was stopped", name, self._time_limit.seconds)
                 return Outcome(code="timeout", message="the server's delegate took too long")
             logger.error("delegate %r failed", name, exc_info=error)
             return Outcome(code="internal", message="the server's delegate failed")

@@ -18,7 +18,7 @@ class Inbox:
     whichever socket the document has by then.
 
     Arguments:
-        answer: writes a message to the socket that the document has now, if any.
+        answer: writes a message to the socket that the document has now, if any; True: no other job waits behind it.
         bound, size_bound: how many jobs may wait, and of how many bytes.
         idle: called when nothing is left to do.
     """
@@ -26,7 +26,7 @@ class Inbox:
     __slots__ = ("_answer", "_bound", "_bytes", "_idle", "_jobs", "_size", "_task", "_waiting")
 
     def __init__(
-        self, answer: Callable[[Message], None], bound: int, size_bound: int, idle: Callable[[], None]
+        self, answer: Callable[[Message, bool], None], bound: int, size_bound: int, idle: Callable[[], object]
     ) -> None:
         self._answer = answer
         self._bound = bound
@@ -58,7 +58,7 @@ class Inbox:
                 message = await job()
                 self._waiting.discard(job_id)
                 if message is not None:
-                    self._answer(message)
+                    self._answer(message, not self._jobs)
         finally:
             self._task = None
             self._idle()

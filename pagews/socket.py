@@ -17,7 +17,7 @@ from .counters import Counters
 from .errors import CloseCode, ProtocolError, check_close
 from .handler import Context, Replies, WebSocketHandler
 from .limits import Limits
-from .tasks import is_own_end
+from .tasks import TimeLimit, is_own_end
 from .wire import Binary, Close, Text, clip_reason
 
 logger = logging.getLogger("pagews")
@@ -48,11 +48,16 @@ class Carrier(Protocol):
 
 
 class Output:
-    """Collects what the sockets of one process have to write: one write per socket and loop turn."""
+    """What the sockets of one process share. It collects what they have to write: one write per socket and loop turn.
 
-    __slots__ = ("_dirty",)
+    Attributes:
+        time_limit: how long a callback may run.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("_dirty", "time_limit")
+
+    def __init__(self, callback: float) -> None:
+        self.time_limit = TimeLimit(callback)
         self._dirty: list[Socket] = []
 
     def add(self, sockets: Iterable[Socket]) -> None:
@@ -185,6 +190,14 @@ class Socket:
         elif self.close_code is None:
             self.write(message)
 
+    def send_at_once(self, message: Text | Binary) -> None:
+        """As `send`, but not at the end of this turn, unless something else goes out then: for a single answer."""
+        if self._out is None and not self._running and self.close_code is None:
+            self._out = message.frame
+            self.flush()
+        else:
+            self.send(message)
+
     def send_info(self, message: object) -> None:
         """Give something to the handler's `websocket_info`."""
         send_info((self,), message)
@@ -231,7 +244,7 @@ class Socket:
         if self._task is not None:
             await asyncio.wait([self._task])
         try:
-            async with asyncio.timeout(self._limits.callback):
+            with self._output.time_limit.watch():
                 ended = self._handler.websocket_terminate(self.close_code, self._context)
                 if ended is not None:
                     await ended
@@ -360,7 +373,7 @@ class Socket:
         try:
             replies = callback()
             if inspect.isawaitable(replies):
-                async with asyncio.timeout(self._limits.callback):
+                with self._output.time_limit.watch():
                     replies = await replies
             self._reply(replies)
         except (Exception, asyncio.CancelledError) as error:
@@ -373,7 +386,7 @@ class Socket:
     def _wait_for(self, name: str, replies: Awaitable[Replies], done: asyncio.Future[None] | None) -> None:
         async def wait() -> None:
             try:
-                async with asyncio.timeout(self._limits.callback):
+                with self._output.time_limit.watch():
                     self._reply(await replies)
             except (Exception, asyncio.CancelledError) as error:
                 if is_own_end(error):

@@ -37,7 +37,7 @@ def page(name: str) -> PageSession:
         epoch="e",
         position=0,
         held_limit=1000,
-        socket=Socket(Reader(), bare_context(), Wire(), Output(), Counters(), Limits()),
+        socket=Socket(Reader(), bare_context(), Wire(), Output(Limits().callback), Counters(), Limits()),
     )
     made.happened(Event.WELCOMED)
     made.release()
@@ -105,7 +105,7 @@ async def test_a_callback_that_fails_harms_no_other_page(fault: str) -> None:
     hub = Hub(Counters())
     pages = [page(name) for name in ("one", "two", "three")]
     handler = FaultyLater() if fault.endswith("later") else Faulty()
-    pages[1].socket = Socket(handler, bare_context(), Wire(), Output(), Counters(), Limits())
+    pages[1].socket = Socket(handler, bare_context(), Wire(), Output(Limits().callback), Counters(), Limits())
     for one in pages:
         hub.listen(one, ["c"])
     hub.deliver("c", push(1))

@@ -16,7 +16,7 @@ class Desk:
         self.idle = asyncio.Event()
         self.inbox = Inbox(self._answer, bound, 100, self.idle.set)
 
-    def _answer(self, message: Message) -> None:
+    def _answer(self, message: Message, last: bool) -> None:
         assert isinstance(message, Text)
         self.answers.append(message.data)
 

@@ -20,6 +20,7 @@ class Bench:
     """A socket with everything it needs, and nothing around it."""
 
     def __init__(self, handler: WebSocketHandler, **limits: float) -> None:
+        bounds = Limits(**limits)  # type: ignore[arg-type]
         self.wire = Wire()
         self.counters = Counters()
         self.context = bare_context()
@@ -27,9 +28,9 @@ class Bench:
             handler,
             self.context,
             self.wire,
-            Output(),
+            Output(bounds.callback),
             self.counters,
-            Limits(**limits),  # type: ignore[arg-type]
+            bounds,
         )
 
 
