@@ -68,6 +68,12 @@ class Limits:
     results_kept: int = 1000
     #: topics that one page may listen to
     topics: int = 100
+    #: bytes of JSON of one page variable
+    variable_bytes: int = 64 * KIB
+    #: bytes of all variables of one page, with their names, and 200 for each
+    page_bytes: int = 256 * KIB
+    #: bytes of the variables of all pages
+    pages_bytes: int = 64 * MIB
 
     def __post_init__(self) -> None:
         for field in fields(self):

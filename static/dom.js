@@ -7,8 +7,8 @@ import { fieldsOf } from "./fields.js";
  * - `data-pagews-text="delegate:path"`: shows what the delegate is sent, or what is at `path` (dots between keys) in it
  * - `data-pagews-on="delegate"`: gets a bubbling event `pagews:DELEGATE` with the message's data as `event.detail`
  * - `data-pagews-send="delegate"` on a form: sends its fields, see `fields.js`; on a button: its other `data-`
- *   attributes and its value. `aria-busy` while under way; then a bubbling `pagews-result`, or `pagews-error`, has the
- *   outcome in `detail`
+ *   attributes and its value. With qos 2: a press is one run of the delegate, also over a cut. `aria-busy` while under
+ *   way; then a bubbling `pagews-result`, or `pagews-error`, has the outcome in `detail`
  *
  * Delegates named in markup count as registered.
  *
@@ -138,7 +138,7 @@ async function sendFrom(page, element, collect) {
   const tell = (/** @type {string} */ type, /** @type {unknown} */ detail) =>
     element.dispatchEvent(new CustomEvent(type, { bubbles: true, cancelable: true, detail }));
   try {
-    tell("pagews-result", await page.send(element.dataset.pagewsSend ?? "", collect()));
+    tell("pagews-result", await page.send(element.dataset.pagewsSend ?? "", collect(), { qos: 2 }));
   } catch (error) {
     if (tell("pagews-error", error)) console.error(error);
   } finally {
