@@ -4,7 +4,7 @@ See the README for the shortest application, and `docs/` for everything else.
 """
 
 from .app import add_delegates, setup
-from .broker import Broker, MemoryBroker
+from .broker import Broker
 from .controller import websocket, websocket_start
 from .counters import Statistics
 from .delegates import DelegateTableDef
@@ -25,6 +25,7 @@ from .errors import (
 )
 from .handler import Context, WebSocketHandler
 from .limits import Limits
+from .memory_broker import MemoryBroker
 from .page_handler import PageHandler
 from .publisher import IdentityTarget, Page, PageTarget, Publisher, Target
 from .receipts import Ack, Receipt

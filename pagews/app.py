@@ -16,7 +16,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 from aiohttp_session import AbstractStorage
 
-from .broker import Broker, MemoryBroker
+from .broker import Broker
 from .controller import check_handler, websocket_start
 from .counters import Counters
 from .delegates import Delegates, DelegateTableDef
@@ -24,6 +24,7 @@ from .drain import drain
 from .errors import ConfigurationError
 from .identity import CookieStorage, Identities, UserFunction
 from .limits import Limits
+from .memory_broker import MemoryBroker
 from .node import Node
 from .page_handler import PageHandler
 from .publisher import Publisher

@@ -28,7 +28,7 @@ RETRY_AFTER: Final = 2
 class WebSocketCarrier:
     """Carries the bytes of one socket over an upgraded connection, past aiohttp's own writer: frames come framed."""
 
-    __slots__ = ("_closing", "_transport", "_writer", "_ws", "write")
+    __slots__ = ("_closing", "_draining", "_transport", "_writer", "_ws", "write")
 
     def __init__(self, ws: web.WebSocketResponse, writer: AbstractStreamWriter, transport: asyncio.Transport) -> None:
         self._ws = ws
@@ -36,14 +36,23 @@ class WebSocketCarrier:
         self._transport = transport
         self.write = transport.write
         self._closing: asyncio.Task[None] | None = None
+        self._draining: asyncio.Task[None] | None = None
 
     def backlog(self) -> int:
         return self._transport.get_write_buffer_size()
 
     async def drain(self) -> None:
         # aiohttp has one future for all who wait: one that gives up on it directly would end the wait of every other,
-        # the next ones included.
-        await asyncio.shield(self._writer.drain())
+        # the next ones included. So one task waits on it, which those who give up leave to the others.
+        if self._draining is None:
+            self._draining = asyncio.create_task(self._writer.drain())
+            self._draining.add_done_callback(self._drained)
+        await asyncio.shield(self._draining)
+
+    def _drained(self, draining: asyncio.Task[None]) -> None:
+        self._draining = None
+        if not draining.cancelled():
+            draining.exception()  # whoever waits is told of it; if nobody does any more, asyncio need not complain
 
     def close(self, code: int, reason: bytes) -> None:
         if self._closing is None:

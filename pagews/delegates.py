@@ -14,7 +14,8 @@ import msgspec
 from .counters import Counters
 from .errors import ConfigurationError, DelegateError
 from .targets import check_name
-from .tasks import TimeLimit, is_own_end
+from .tasks import is_own_end
+from .time_limit import TimeLimit
 
 logger = logging.getLogger("pagews")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import Final
 
 from aiohttp import web
@@ -19,8 +20,9 @@ async def drain(app: web.Application) -> None:
 
     New sockets are refused with 503, and tasks of pages are cancelled. The open sockets are closed with 1012, behind
     what was accepted for them, in groups over `limits.drain_window` seconds, each with a delay after which to come
-    back. Then running delegates have `limits.drain_grace` seconds to end. (With the embedded broker, which ends with
-    its process, the pages come back to `lost: epoch`.)
+    back. A page for which a delegate runs or waits is closed behind the result instead: for those there are another
+    `limits.drain_grace` seconds. (With the embedded broker, which ends with its process, the pages come back to
+    `lost: epoch`.)
 
     Raises:
         ConfigurationError: pagews is not set up for the application.
@@ -34,8 +36,13 @@ async def drain(app: web.Application) -> None:
     for number, group in enumerate(groups):
         if number:
             await asyncio.sleep(site.limits.drain_window / len(groups))
+        at_work = site.node.at_work()
         for socket in group:
-            socket.close(CloseCode.RESTART, site.node.return_later())
+            close = partial(socket.close, CloseCode.RESTART, site.node.return_later())
+            if socket in at_work:
+                at_work[socket].when_done(close)
+            else:
+                close()
     await site.node.finish_jobs()
     for socket in tuple(site.sockets):
-        socket.end(CloseCode.RESTART, site.node.return_later())  # a callback of it still runs
+        socket.end(CloseCode.RESTART, site.node.return_later())  # a delegate or a callback of it still runs

@@ -63,6 +63,13 @@ class Inbox:
             self._task = None
             self._idle()
 
+    def when_done(self, callback: Callable[[], object]) -> None:
+        """Call `callback` once nothing is left to do."""
+        if self._task is None:
+            callback()
+        else:
+            self._task.add_done_callback(lambda task: callback())
+
     async def done(self) -> None:
         """Wait until nothing is left to do."""
         if self._task is not None:

@@ -66,6 +66,8 @@ class Limits:
     sends_bytes: int = 1 * MIB
     #: results of qos 2 sends that are kept for one document
     results_kept: int = 1000
+    #: bytes of the results of qos 2 sends that are kept for all pages, and 200 for each
+    results_bytes: int = 64 * MIB
     #: topics that one page may listen to
     topics: int = 100
     #: bytes of JSON of one page variable

@@ -9,12 +9,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Final, NamedTuple, Protocol
 
 from . import wire
-from .broker import Answer, Attach, Broker, Filed, Position
+from .broker import Answer, Attach, Attached, Broker, Filed, Position
 from .counters import Counters
 from .errors import BrokerUnavailable, CloseCode, ProtocolError
 from .heartbeat import Heartbeat
@@ -36,12 +36,12 @@ TURN: Final = 1.0
 
 
 class Arrival(NamedTuple):
-    """Who says hello, from its token and its hello."""
+    """Who says hello, from its token and its hello. `topics`: to what, each with the number since when."""
 
     page_id: str
     session_id: str
     user_id: str | None
-    topics: Collection[str]
+    topics: Mapping[str, int]
     since: float
     document: str
     attempt: int
@@ -107,6 +107,15 @@ class Node:
         """The reason of a restart: asks a page to come back after a delay that spreads the returns."""
         return f"the server restarts; retry={random.uniform(0, self.limits.drain_window):.2f}"
 
+    def at_work(self) -> dict[Socket, Inbox]:
+        """The sockets whose pages have jobs that run or wait, with those."""
+        found = {}
+        for (page_id, document), inbox in self._inboxes.items():
+            page = self.pages.get(page_id)
+            if page is not None and page.document == document:
+                found[page.socket] = inbox
+        return found
+
     async def finish_jobs(self) -> None:
         """Let the jobs that run or wait end, for at most the drain grace."""
         try:
@@ -114,7 +123,7 @@ class Node:
                 for inbox in tuple(self._inboxes.values()):
                     await inbox.done()
         except TimeoutError:
-            logger.warning("delegates still run after the drain grace of %g s: stopped", self.limits.drain_grace)
+            logger.warning("delegates still run after the drain grace of %g s", self.limits.drain_grace)
             self.counters.dropped["delegates at drain"] += len(self._inboxes)
 
     async def stop(self) -> None:
@@ -146,7 +155,7 @@ class Node:
             arrival.page_id,
             session_id=arrival.session_id,
             user_id=arrival.user_id,
-            topics=dict.fromkeys(arrival.topics, 0),
+            topics=dict(arrival.topics),
             document=arrival.document,
             attempt=arrival.attempt,
             epoch=arrival.cursor.epoch,
@@ -156,7 +165,6 @@ class Node:
         )
         channels = page.cursors()
         self.hub.listen(page, channels)
-        claimed = False
         try:
             await self.broker.subscribe(channels)
             attached = await self.broker.attach(
@@ -176,26 +184,38 @@ class Node:
                 raise ProtocolError("the session has ended", CloseCode.IDENTITY)
             if attached.claim is Claim.SUPERSEDED:
                 raise ProtocolError("a newer socket of this document is here", CloseCode.SUPERSEDED)
-            if attached.claim is Claim.FORKED:
-                self._leave_hub(page)
-                topics = {*arrival.topics, *(await self.broker.topics(arrival.page_id) or ())}
-                other = arrival._replace(page_id=self._new_page_id(), topics=topics)
-                return await self.attach(other, socket, forked=True)
-            claimed = True
-            _check_holding(page)
-            self._replace(page)
-            # The record was read in the same step: what it was told about itself by then is in it already.
-            pushes: list[Filed] = [message for message in attached.replay.messages if isinstance(message, Push)]
-            replay = attached.replay._replace(messages=pushes)
-            if await self._set_topics(page, attached.topics):
-                replay = await self.broker.read(page.epoch, page.cursors(), self.limits.replay_chunk)
-            _check_holding(page)
         except BaseException:
             self._leave_hub(page)
-            if claimed:
-                await self._give_back(page)
+            raise
+        if attached.claim is Claim.FORKED:
+            self._leave_hub(page)
+            return await self._fork(arrival, socket)
+        try:
+            replay = await self._take_over(page, attached)
+        except BaseException:
+            self._leave_hub(page)
+            await self._give_back(page)
             raise
         return Welcome(page, forked, replay)
+
+    async def _fork(self, arrival: Arrival, socket: Socket) -> Welcome:
+        """Rule 17: a page of its own, which listens to what the other does, and no longer than that has."""
+        recorded = await self.broker.topics(arrival.page_id)
+        topics = arrival.topics if recorded is None else recorded
+        other = arrival._replace(page_id=self._new_page_id(), topics=topics)
+        return await self.attach(other, socket, forked=True)
+
+    async def _take_over(self, page: PageSession, attached: Attached) -> Replay[Filed]:
+        """A page has been claimed: put it into the place of an older socket; returns what is to be replayed."""
+        _check_holding(page)
+        self._replace(page)
+        # The record was read in the same step: what it was told about itself by then is in it already.
+        pushes: list[Filed] = [message for message in attached.replay.messages if isinstance(message, Push)]
+        replay = attached.replay._replace(messages=pushes)
+        if await self._set_topics(page, attached.topics):
+            replay = await self.broker.read(page.epoch, page.cursors(), self.limits.replay_chunk)
+        _check_holding(page)
+        return replay
 
     def go(self, page: PageSession, replay: Replay[Filed]) -> None:
         """The welcome has been written: replay, hand over what was held, and go live."""
@@ -300,6 +320,9 @@ class Node:
     def gone(self, page_id: str, session_id: str, user_id: str | None) -> None:
         self._observer.gone(page_id, session_id, user_id)
 
+    def result_dropped(self) -> None:
+        self.counters.dropped["results"] += 1
+
     # --- reading on ---------------------------------------------------------------------------------------------------
 
     def _write_replay(self, page: PageSession, replay: Replay[Filed]) -> bool:
@@ -382,9 +405,10 @@ class Node:
             self._spawn(page, self._catch_up)
 
     async def _set_topics(self, page: PageSession, topics: dict[str, int]) -> bool:
-        """Let `page` listen to `topics`; True when some are new, and must be read."""
-        if topics.keys() == page.topics.keys():
-            page.topics = topics
+        """Let `page` listen to `topics`; True when they are others than before, and must be read. (What was held for
+        those before is below the end of that read.)
+        """
+        if topics == page.topics:
             return False
         before = page.cursors()
         page.topics = topics
@@ -396,7 +420,7 @@ class Node:
         self.hub.listen(page, new)
         if new:
             await self.broker.subscribe(new)
-        return bool(new)
+        return True
 
     def _spawn(self, page: PageSession, work: Callable[[PageSession], Awaitable[None]]) -> None:
         if page.task is not None and page.task is not asyncio.current_task():

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any, ClassVar
 
 from . import wire
-from .broker import Answer, Position
+from .broker import Answer, Position, SendClaim
 from .delegates import Outcome
-from .errors import CloseCode, EncodingError, MessageTooLarge, ProtocolError, RemoteError
+from .errors import CloseCode, EncodingError, MessageTooLarge, PageGone, ProtocolError, RemoteError
 from .handler import Context, Replies, WebSocketHandler
 from .node import Arrival
 from .page import PageSession
 from .publisher import Page
 from .site import Site, get_site
 from .targets import Address
+from .time_limit import Countdown
 from .tokens import Token
 from .wire import SUBPROTOCOL, Ack, Binary, Bye, Hello, Join, Leave, Message, Pong, Push, Send, Text
 
@@ -30,7 +30,7 @@ class PageHandler(WebSocketHandler):
 
     protocols: ClassVar[tuple[str, ...]] = (SUBPROTOCOL,)
 
-    __slots__ = ("_left", "_page", "_site", "_size", "_timer", "_token")
+    __slots__ = ("_hello_limit", "_left", "_page", "_site", "_size", "_token")
 
     _site: Site
     _page: PageSession | None
@@ -40,14 +40,13 @@ class PageHandler(WebSocketHandler):
         self._site = get_site(context.request)
         self._page = None
         self._left = False
-        self._timer: asyncio.TimerHandle | None = asyncio.get_running_loop().call_later(
-            self._site.limits.hello, context.socket.end, CloseCode.HELLO_TIMEOUT, "no hello in time"
-        )
+        end = partial(context.socket.end, CloseCode.HELLO_TIMEOUT, "no hello in time")
+        self._hello_limit = Countdown(self._site.limits.hello, end)
         return None
 
     def websocket_handle(self, frame: Text | Binary, context: Context) -> Replies | Awaitable[Replies]:
         message = wire.decode(frame)
-        self._size = len(frame.frame)
+        self._size = wire.payload_size(frame.frame)  # as the browser counts what it may send
         page = self._page
         if page is None:
             if type(message) is not Hello:
@@ -66,25 +65,23 @@ class PageHandler(WebSocketHandler):
     # --- attach -------------------------------------------------------------------------------------------------------
 
     async def _hello(self, fields: wire.HelloFields, context: Context) -> Replies:
+        self._hello_limit.cancel()
         site = self._site
         token = site.tokens.read(fields.token)
         identity = await site.identities.load(context.request)
         if token is None or identity.session_id is None or token.session != identity.session_id:
             # One answer for all of them: whoever guesses learns nothing.
-            site.counters.refused["token"] += 1
             raise ProtocolError("the token is not good for this browser session", CloseCode.BAD_TOKEN)
         if token.user != identity.user_id:
-            site.counters.refused["identity"] += 1
             raise ProtocolError("the user has changed", CloseCode.IDENTITY)
         cursor = Position(token.epoch, token.seq)
         if fields.epoch is not None and fields.seq is not None:
             cursor = Position(fields.epoch, fields.seq)
-        self._cancel_timer()
         arrival = Arrival(
             token.page,
             token.session,
             token.user,
-            token.topics,
+            dict.fromkeys(token.topics, 0),
             token.since,
             fields.document,
             fields.attempt,
@@ -104,16 +101,12 @@ class PageHandler(WebSocketHandler):
         return None
 
     def _renew(self, page: PageSession) -> str:
-        text = self._site.tokens.renewed(self._token, page=page.id, topics=list(page.topics))
+        # With the topics that the page was rendered with: since when it listens to others is for its record to know.
+        text = self._site.tokens.renewed(self._token, page=page.id)
         renewed = self._site.tokens.read(text)
         if renewed is not None:
             self._token = renewed
         return text
-
-    def _cancel_timer(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
 
     # --- what an attached page sends ----------------------------------------------------------------------------------
 
@@ -135,9 +128,17 @@ class PageHandler(WebSocketHandler):
         await self._site.node.broker.answer(answer)
         return wire.acked(message.receipt)
 
-    def _send(self, message: Send, page: PageSession, context: Context) -> Replies:
+    def _send(self, message: Send, page: PageSession, context: Context) -> Replies | Awaitable[Replies]:
         job, answered = partial(self._run, message, page, context), message.qos > 0
-        return self._submit(page, message.id, job, self._size, answered=answered)
+        refusal = self._submit(page, message.id, job, self._size, answered=answered)
+        if refusal is not None and message.qos == 2:
+            return self._unless_claimed(message, page, refusal)
+        return refusal
+
+    async def _unless_claimed(self, message: Send, page: PageSession, refusal: Replies) -> Replies:
+        """One that is refused may be a repeat: whoever is told `limit` takes it that it has not run."""
+        claim = await self._site.node.broker.find_send(page.id, page.document, message.id)
+        return refusal if claim is None else _result_of(claim, message.id)
 
     def _join(self, message: Join, page: PageSession, context: Context) -> Replies:
         return self._submit(page, message.id, lambda: self._subscribe(message, page, context))
@@ -153,7 +154,7 @@ class PageHandler(WebSocketHandler):
         size: int = 0,
         *,
         answered: bool = True,
-    ) -> Replies:
+    ) -> Message | None:
         if self._site.node.submit(page, job_id, job, size):
             return None
         self._site.counters.refused["sends waiting"] += 1
@@ -166,7 +167,7 @@ class PageHandler(WebSocketHandler):
         if message.qos == 2:
             claim = await broker.claim_send(page.id, page.document, message.id)
             if not claim.granted:
-                return claim.result or wire.failed(message.id, "outcome-unknown", "it may have run")
+                return _result_of(claim, message.id)
         outcome = await self._site.delegates.run(message.delegate, context.page, message.data)
         result = self._result(message, outcome)
         if message.qos == 2:
@@ -182,7 +183,7 @@ class PageHandler(WebSocketHandler):
             self._site.delegates.returned_nonsense(message.delegate, error)
             return wire.failed(message.id, "internal", "the server's delegate failed")
 
-    async def _subscribe(self, message: Join, page: PageSession, context: Context) -> Message:
+    async def _subscribe(self, message: Join, page: PageSession, context: Context) -> Message | None:
         site = self._site
         assert context.page is not None  # attached: websocket_handle has seen to it
         try:
@@ -197,21 +198,29 @@ class PageHandler(WebSocketHandler):
         except ValueError as error:
             site.counters.refused["topics"] += 1
             return wire.failed(message.id, "limit", str(error))
+        except PageGone:
+            return None  # nobody is there to hear of it; a document that comes back asks again
         return wire.result(message.id, None, self._site.limits.message_down)
 
     async def _is_authorized(self, page: Page, topic: str) -> bool:
         if self._site.authorize is None:
             return False
-        async with asyncio.timeout(self._site.limits.callback):
+        with self._site.node.output.time_limit.watch():
             return await self._site.authorize(page, topic)
 
-    async def _unsubscribe(self, message: Leave, page: PageSession, context: Context) -> Message:
+    async def _unsubscribe(self, message: Leave, page: PageSession, context: Context) -> Message | None:
         assert context.page is not None  # attached: websocket_handle has seen to it
         try:
             await context.page.unsubscribe(message.topic)
         except ValueError as error:
             return wire.failed(message.id, "invalid-data", str(error))
+        except PageGone:
+            return None
         return wire.result(message.id, None, self._site.limits.message_down)
+
+
+def _result_of(claim: SendClaim, send_id: int) -> Message:
+    return claim.result or wire.failed(send_id, "outcome-unknown", "it may have run")
 
 
 _RECEIVE: dict[type, Callable[[PageHandler, Any, PageSession, Context], Replies | Awaitable[Replies]]] = {

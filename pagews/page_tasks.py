@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from .broker import Broker
 from .counters import Counters
+from .errors import PageGone
 from .tasks import is_own_end
 
 logger = logging.getLogger("pagews")
@@ -69,12 +70,16 @@ class PageTasks:
             self._counters.dropped["tasks at drain"] += len(stuck)
 
     async def _run(self, page_id: str, name: str, work: Coroutine[Any, Any, T]) -> T:
+        begun = False
         try:
             # The record is what says when the page has ended, so that a task for a page nobody ever opens ends too.
             await self._broker.keep(page_id)
+            begun = True
             return await work
         except (Exception, asyncio.CancelledError) as error:
-            if not is_own_end(error):
+            if isinstance(error, PageGone) and not begun:
+                self._counters.refused["task"] += 1
+            elif not is_own_end(error):
                 self._counters.failed["task"] += 1
                 logger.error("task %r of a page failed", name, exc_info=error)
             raise

@@ -6,9 +6,8 @@ import asyncio
 import hashlib
 import logging
 import secrets
-import weakref
 from collections.abc import Awaitable, Collection, Coroutine
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar, overload
 
 import msgspec
 from aiosignal import Signal
@@ -20,7 +19,7 @@ from .errors import AskTimeout, CloseCode, LimitExceeded, PageGone, Return, chec
 from .limits import Limits, check_seconds
 from .node import Node
 from .page import PageSession
-from .receipts import Receipt
+from .receipts import Receipt, Receipts
 from .targets import Address, check_name, check_topics
 from .tasks import is_own_end
 from .wire import MAX_INTEGER, Draft, encode_data, encode_json
@@ -29,6 +28,9 @@ if TYPE_CHECKING:
     from aiohttp import web
 
 logger = logging.getLogger("pagews")
+
+#: Events that wait for the receivers of signals; of more, only that a page is gone.
+SIGNALS: Final = 10_000
 
 Qos = Literal[0, 1, 2]
 T = TypeVar("T")
@@ -132,6 +134,8 @@ class PageTarget(Target):
     async def close(self, code: int = CloseCode.GOING_AWAY, reason: str = "") -> None:
         """Close the page's socket with a close code. By the table of close codes the page comes back (1001, 1012,
         4000-4499), or not: then it is gone.
+
+        What was rendered but has not connected yet has no socket to close: nothing keeps it from connecting later.
         """
         await self._publisher.close_page(self.id, code, reason)
 
@@ -180,6 +184,7 @@ class Page(PageTarget):
 
         Raises:
             ValueError: the name is not 1 to 200 printable characters, or the page has `limits.topics` already.
+            PageGone: the page is known to have ended.
         """
         Address.topic(topic)
         recorded = await self._publisher.node.broker.topics(self.id)
@@ -190,7 +195,11 @@ class Page(PageTarget):
         await self._publisher.node.broker.set_topics(self.id, self._rendered, [topic], [])
 
     async def unsubscribe(self, topic: str) -> None:
-        """Do not listen to a topic any more."""
+        """Do not listen to a topic any more.
+
+        Raises:
+            ValueError: the name is not 1 to 200 printable characters. PageGone: the page is known to have ended.
+        """
         await self._publisher.node.broker.set_topics(self.id, self._rendered, [], [Address.topic(topic).name])
 
     # --- variables ----------------------------------------------------------------------------------------------------
@@ -278,7 +287,8 @@ class Publisher:
 
     Attributes:
         on_attach, on_detach, on_gone: signals in the manner of aiohttp's: append an `async` function that takes the
-            `Page`. Attach and detach say where a page is now; gone comes once, for pages that were once attached.
+            `Page`. Attach and detach say where a page is now; gone comes once, for pages that were once attached. When
+            receivers are so slow that 10,000 events wait, attach and detach are dropped until they have caught up.
             Append in `on_startup` or `cleanup_ctx`, after `setup()`: from the first event on they are frozen. Receivers
             are called one after the other, in the order of the events.
     """
@@ -291,7 +301,7 @@ class Publisher:
         self.on_attach: Signal[Page] = Signal(self)
         self.on_detach: Signal[Page] = Signal(self)
         self.on_gone: Signal[Page] = Signal(self)
-        self._receipts: weakref.WeakValueDictionary[int, Receipt] = weakref.WeakValueDictionary()
+        self._receipts = Receipts()
         self._events: asyncio.Queue[tuple[Signal[Page], Page]] = asyncio.Queue()
         self._telling: asyncio.Task[None] | None = None
 
@@ -402,10 +412,7 @@ class Publisher:
         else:
             digest = hashlib.sha256(f"{channel}\n{key}".encode()).digest()
             number = 1 + int.from_bytes(digest) % MAX_INTEGER
-        receipt = self._receipts.get(number)
-        if receipt is None:
-            receipt = self._receipts[number] = Receipt(number, channel)
-        return receipt
+        return self._receipts.make(number, channel)
 
     def _facade(self, page: PageSession) -> Page:
         return Page(self, page.id, page.session_id, page.user_id, page.topics)
@@ -422,11 +429,9 @@ class Publisher:
 
     def gone(self, page_id: str, session_id: str, user_id: str | None) -> None:
         """A page has ended: whoever asks it need not wait."""
-        channel = Address("page", page_id).channel
-        for receipt in tuple(self._receipts.values()):
-            if receipt.channel == channel:
-                receipt.give_up()
-        self._tell(self.on_gone, Page(self, page_id, session_id, user_id, ()))
+        for receipt in self._receipts.of_channel(Address("page", page_id).channel):
+            receipt.give_up()
+        self._tell(self.on_gone, Page(self, page_id, session_id, user_id, ()), may_drop=False)
 
     def answered(self, answer: Answer) -> None:
         """A page has answered: give it to the receipt."""
@@ -447,10 +452,14 @@ class Publisher:
             self._telling.cancel()
             await asyncio.wait([self._telling])
 
-    def _tell(self, signal: Signal[Page], page: Page) -> None:
+    def _tell(self, signal: Signal[Page], page: Page, *, may_drop: bool = True) -> None:
         signal.freeze()
-        if signal:
-            self._events.put_nowait((signal, page))
+        if not signal:
+            return
+        if may_drop and self._events.qsize() >= SIGNALS:
+            self.counters.dropped["signals"] += 1
+            return
+        self._events.put_nowait((signal, page))
 
     async def _send_signals(self) -> None:
         while True:
@@ -460,7 +469,7 @@ class Publisher:
 
     async def _within_limit(self, work: Awaitable[object]) -> None:
         try:
-            async with asyncio.timeout(self.limits.callback):
+            with self.node.output.time_limit.watch():
                 await work
         except (Exception, asyncio.CancelledError) as error:
             if is_own_end(error):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import weakref
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from typing import Any, NamedTuple
@@ -22,11 +23,16 @@ class Receipt:
     """The answers to a push of qos 2, as they come: one from each document that got it.
 
     Let go of the receipt, and answers that come later are confirmed to their pages and forgotten.
+
+    Attributes:
+        siblings: all receipts of the same channel that are held. Each holds the set, which ends with the last of them.
     """
 
-    def __init__(self, receipt_id: int, channel: str) -> None:
+    def __init__(self, receipt_id: int, channel: str, siblings: weakref.WeakSet[Receipt]) -> None:
         self.id = receipt_id
         self.channel = channel
+        self.siblings = siblings
+        siblings.add(self)
         self._acks: list[Ack] = []
         self._documents: set[str] = set()
         self._more = asyncio.Event()
@@ -69,3 +75,32 @@ class Receipt:
         """The page that was asked has ended."""
         self._gone = True
         self._more.set()
+
+
+class Receipts:
+    """The receipts that somebody holds still."""
+
+    def __init__(self) -> None:
+        self._receipts: weakref.WeakValueDictionary[int, Receipt] = weakref.WeakValueDictionary()
+        self._channels: weakref.WeakValueDictionary[str, weakref.WeakSet[Receipt]] = weakref.WeakValueDictionary()
+
+    def __len__(self) -> int:
+        return len(self._receipts)
+
+    def get(self, receipt_id: int) -> Receipt | None:
+        """The receipt of that id, if it is held."""
+        return self._receipts.get(receipt_id)
+
+    def of_channel(self, channel: str) -> list[Receipt]:
+        """Those of the pushes to a channel."""
+        return list(self._channels.get(channel, ()))
+
+    def make(self, receipt_id: int, channel: str) -> Receipt:
+        """The receipt of that id, a new one unless it is held."""
+        receipt = self._receipts.get(receipt_id)
+        if receipt is None:
+            siblings = self._channels.get(channel)
+            if siblings is None:
+                siblings = self._channels[channel] = weakref.WeakSet()
+            receipt = self._receipts[receipt_id] = Receipt(receipt_id, channel, siblings)
+        return receipt

@@ -17,7 +17,8 @@ from .counters import Counters
 from .errors import CloseCode, ProtocolError, check_close
 from .handler import Context, Replies, WebSocketHandler
 from .limits import Limits
-from .tasks import TimeLimit, is_own_end
+from .tasks import is_own_end
+from .time_limit import TimeLimit
 from .wire import Binary, Close, Text, clip_reason
 
 logger = logging.getLogger("pagews")
@@ -417,7 +418,14 @@ class Socket:
 
     def _failed(self, name: str, error: BaseException) -> None:
         if isinstance(error, ProtocolError):
-            self._counters.refused["malformed frame"] += 1
+            if error.code == CloseCode.MALFORMED:
+                self._counters.refused["malformed frame"] += 1
+            elif error.code == CloseCode.SUPERSEDED:
+                self._counters.refused["superseded"] += 1
+            elif error.code == CloseCode.IDENTITY:
+                self._counters.refused["identity"] += 1
+            elif error.code == CloseCode.BAD_TOKEN:
+                self._counters.refused["token"] += 1
             self.end(error.code, error.reason)
             return
         self._count_failure(name, error)

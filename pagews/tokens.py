@@ -118,13 +118,6 @@ class Tokens:
         """Whether it has passed half of its life, and should be replaced."""
         return self._clock() - token.issued > self._life / 2
 
-    def renewed(self, token: Token, *, page: str | None = None, topics: Sequence[str] | None = None) -> str:
-        """The same token with a new life. Its cursor stays (rule 14)."""
-        return self.write(
-            msgspec.structs.replace(
-                token,
-                page=page or token.page,
-                topics=token.topics if topics is None else sorted(topics),
-                issued=self._clock(),
-            )
-        )
+    def renewed(self, token: Token, *, page: str | None = None) -> str:
+        """The same token with a new life. Its cursor stays (rule 14), and so do the topics it was rendered with."""
+        return self.write(msgspec.structs.replace(token, page=page or token.page, issued=self._clock()))

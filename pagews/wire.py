@@ -45,8 +45,17 @@ def websocket_frame(opcode: int, payload: bytes) -> bytes:
 
 def frame_payload(frame: bytes) -> bytes:
     """The payload of an unmasked frame that `websocket_frame` made."""
+    return frame[_header_size(frame) :]
+
+
+def payload_size(frame: bytes) -> int:
+    """The bytes of the payload of an unmasked frame."""
+    return len(frame) - _header_size(frame)
+
+
+def _header_size(frame: bytes) -> int:
     size = frame[1]
-    return frame[2 if size < 126 else 4 if size == 126 else 10 :]
+    return 2 if size < 126 else 4 if size == 126 else 10
 
 
 class Text:

@@ -293,8 +293,9 @@ export class Page extends EventTarget {
   #welcomed(frame, fresh) {
     const { lost, forked } = this.#attachment.welcome(frame);
     this.#outbox.limit = this.#answers.limit = frame.limits.message;
-    // The record that knew which sends have run ends with the log, with the retention, and is not a fork's.
-    if (lost === "epoch" || lost === "expired" || forked) this.#outbox.forgetOutcomes();
+    // The record that knew which sends have run ends with the log, with the retention while the page is away, and is
+    // not a fork's.
+    if (lost === "epoch" || (lost === "expired" && fresh) || forked) this.#outbox.forgetOutcomes();
     if (lost === "epoch") this.#answers.clear();
     if (fresh) {
       this.#answers.resend();

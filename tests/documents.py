@@ -18,6 +18,7 @@ from pagews.errors import CloseCode, Return, returns
 from pagews.socket import Socket
 from pagews.tokens import Token
 
+from .grants import Grants
 from .rig import Wire, frames
 
 
@@ -60,8 +61,8 @@ class Surroundings(Protocol):
     @property
     def ran(self) -> Ran: ...
 
-    def recorded(self, page_id: str) -> dict[str, int]:
-        """The topics in the record of a page."""
+    @property
+    def grants(self) -> Grants: ...
 
     def read_token(self, text: str) -> Token:
         """What a token says, also when its life is over."""
@@ -171,7 +172,7 @@ class Document:
     def channels(self) -> dict[str, int]:
         """What it listens to, each with the number since when."""
         session_id, user_id = self.identity
-        since = {f"page:{self.page_id}": 0, f"session:{session_id}": 0, "topic:t": 0}
+        since = {f"page:{self.page_id}": 0, f"session:{session_id}": 0}
         if user_id is not None:
             since[f"user:{user_id}"] = 0
         return since | {f"topic:{topic}": seq for topic, seq in self.topics.items()}
@@ -257,9 +258,8 @@ class Document:
             if first and fields["seq"] != self.rendered.seq:
                 raise BrokenPromise(f"{self.name} begins at {fields['seq']}, and was rendered at {self.rendered.seq}")
             self.cursor = Position(fields["epoch"], fields["seq"])
-        if fields["forked"]:
-            # Another page: what it joined before, it may have to join again.
-            self.topics = self._granted()
+        # What the page had joined before it was this document's, or before a loss, and has not lost by it.
+        self.topics = self.world.grants.listens(self.page_id)
         if first:
             for frame in self.unconfirmed.values():
                 self.write(frame)
@@ -274,7 +274,6 @@ class Document:
             raise BrokenPromise(f"{self.name} was told lost ({fields['lost']}), and nothing was")
         self.cursor = Position(fields["epoch"], fields["seq"])
         self.shown_to = max(self.shown_to, fields["seq"])
-        self.topics = self._granted()
         if fields["lost"] != "trimmed":
             self._forget_outcomes()
 
@@ -282,10 +281,6 @@ class Document:
         """The record that knew which sends of qos 2 have run may be gone: they must not be sent again."""
         for send_id in self.exactly_once & self.written & self.outbox.keys():
             del self.outbox[send_id]
-
-    def _granted(self) -> dict[str, int]:
-        """What its record says that it listens to; after a loss, joins may have to be made again."""
-        return {topic: seq for topic, seq in self.world.recorded(self.page_id).items() if topic != "t"}
 
     def _take_token(self, text: str) -> None:
         token = self.world.read_token(text)
@@ -301,10 +296,13 @@ class Document:
         if seq <= self.cursor.seq:
             return  # the client drops what it has seen
         item = next(item for item in self.world.accepted if item.seq == seq)
-        if item.channel not in self.channels():
-            if not item.channel.startswith("topic:"):
-                raise BrokenPromise(f"{self.name} was shown {seq} of {item.channel}")
-        elif seq <= self.shown_to:
+        kind, _, topic = item.channel.partition(":")
+        if kind == "topic":
+            if not self.world.grants.has(self.page_id, topic, seq):
+                raise BrokenPromise(f"{self.name} was shown {seq} of {item.channel}, which it was not granted")
+        elif item.channel not in self.channels():
+            raise BrokenPromise(f"{self.name} was shown {seq} of {item.channel}")
+        if item.channel in self.channels() and seq <= self.shown_to:
             raise BrokenPromise(f"{self.name} was shown {seq} again or out of order, after {self.shown_to}")
         self._move(seq - 1)
         self.cursor = Position(self.cursor.epoch, seq)

@@ -155,7 +155,14 @@ class Client:
         context = bare_context()
         self.socket = Socket(Passing(), context, self.wire, node.output, self.rig.counters, self.rig.limits)
         arrival = Arrival(
-            self.page_id, "s", user, self.topics, self.rig.now, self.document, self.attempt, cursor or self.cursor
+            self.page_id,
+            "s",
+            user,
+            dict.fromkeys(self.topics, 0),
+            self.rig.now,
+            self.document,
+            self.attempt,
+            cursor or self.cursor,
         )
         page, forked, replay = await node.attach(arrival, self.socket)
         self.page = page

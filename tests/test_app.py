@@ -154,36 +154,60 @@ async def test_stopping_sends_pages_and_bare_sockets_away(aiohttp_client: Aiohtt
         pagews.get_publisher(app)
 
 
-async def test_a_drain_sends_away_in_groups_and_lets_delegates_end(aiohttp_client: AiohttpClient) -> None:
-    delegates, gate, ended = pagews.DelegateTableDef(), asyncio.Event(), asyncio.Event()
+async def test_a_drain_sends_away_in_groups_and_those_who_wait_for_a_delegate_behind_its_result(
+    aiohttp_client: AiohttpClient,
+) -> None:
+    delegates, gate, release = pagews.DelegateTableDef(), asyncio.Event(), asyncio.Event()
 
     @delegates.on("slow")
-    async def slow(page: pagews.Page, data: Any) -> None:
+    async def slow(page: pagews.Page, data: Any) -> str:
         gate.set()
-        await asyncio.wait_for(release.wait(), 5)
-        ended.set()
+        await release.wait()
+        return "done"
 
-    release = asyncio.Event()
     app = application(delegates=delegates, limits=pagews.Limits(drain_window=1.0))
     client = await aiohttp_client(app)
     async with Browser(client) as browser:
         pages = [await browser.open() for _ in range(60)]
-        sending = asyncio.create_task(pages[0].send("slow", timeout=0.5))
+        sending = asyncio.create_task(pages[0].send("slow", qos=2))
+        behind = asyncio.create_task(pages[0].send("slow", qos=1))
         await gate.wait()
         draining = asyncio.create_task(pagews.drain(app))
-        closing = [asyncio.create_task(page.closed()) for page in pages]
+        closing = [asyncio.create_task(page.closed()) for page in pages[1:]]
         # Whichever group a page is in: when the first has been sent away, the second has not.
         await asyncio.wait(closing, return_when=asyncio.FIRST_COMPLETED)
         assert any(page.connected for page in pages)
         assert {await closed for closed in closing} == {1012}
         assert not draining.done()
+        assert pages[0].connected
         release.set()
+        assert (await sending, await behind) == ("done", "done")
+        assert await pages[0].closed() == 1012
         await draining
-        assert ended.is_set()
         async with client.get("/pagews/socket", headers={"Upgrade": "websocket", "Connection": "Upgrade"}) as response:
             assert response.status == 503
-        with pytest.raises(TimeoutError):
-            await sending
+
+
+async def test_a_drain_waits_for_a_delegate_no_longer_than_the_grace(
+    aiohttp_client: AiohttpClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    delegates, gate, release = pagews.DelegateTableDef(), asyncio.Event(), asyncio.Event()
+
+    @delegates.on("slow")
+    async def slow(page: pagews.Page, data: Any) -> None:
+        gate.set()
+        await release.wait()
+
+    app = application(delegates=delegates, limits=pagews.Limits(drain_grace=0.05))
+    async with Browser(await aiohttp_client(app)) as browser:
+        page = await browser.open()
+        await page.send("slow", qos=0)
+        await gate.wait()
+        await pagews.drain(app)
+        assert await page.closed() == 1012
+        assert pagews.get_publisher(app).statistics().dropped == {"delegates at drain": 1}
+        assert "delegates still run after the drain grace of 0.05 s" in caplog.text
+        release.set()
 
 
 async def test_a_drain_ends_tasks_of_pages_without_the_pages_being_gone(aiohttp_client: AiohttpClient) -> None:

@@ -21,6 +21,7 @@ class Node:
         self.ended_pages: list[str] = []
         self.gone_pages: list[str] = []
         self.answers: list[Answer] = []
+        self.results_dropped = 0
 
     def deliver(self, channel: str, message: Filed) -> None:
         self.delivered.append((channel, message))
@@ -33,6 +34,9 @@ class Node:
 
     def gone(self, page_id: str, session_id: str, user_id: str | None) -> None:
         self.gone_pages.append(page_id)
+
+    def result_dropped(self) -> None:
+        self.results_dropped += 1
 
 
 class Desk:
@@ -66,7 +70,7 @@ class Desk:
             document="d",
             attempt=1,
             cursor=self.broker.position,
-            topics=["t"],
+            topics={"t": 0},
             since=self.now,
             limit=10_000,
         )
@@ -211,7 +215,7 @@ async def test_topics_of_a_page_that_is_only_rendered() -> None:
     desk = await Desk().start()
     await desk.broker.set_topics("p", ["t"], ["u"], [])
     assert await desk.broker.topics("p") == {"t": 0, "u": 0}
-    assert (await desk.attach(topics=["t"])).topics == {"t": 0, "u": 0}
+    assert (await desk.attach(topics={"t": 0})).topics == {"t": 0, "u": 0}
     assert await desk.broker.topics("nobody") is None
 
 
@@ -270,6 +274,64 @@ async def test_results_have_a_bound_and_old_sends_do_not_run_again(limits: dict[
         await desk.broker.complete_send("p", "d", number, Text("x" * 90))
     assert await desk.broker.claim_send("p", "d", 1) == (False, None)
     assert (await desk.broker.claim_send("p", "d", 5)).result is not None
+    assert desk.node.results_dropped == 2
+
+
+async def test_results_of_all_pages_have_a_bound() -> None:
+    desk = await Desk(results_bytes=3 * (200 + 92)).start()
+    broker, result = desk.broker, Text("x" * 90)
+
+    async def send(page_id: str, number: int) -> None:
+        assert (await broker.claim_send(page_id, "d", number)).granted
+        await broker.complete_send(page_id, "d", number, result)
+
+    for page_id in "pqrs":
+        await desk.attach(page_id)
+    await send("p", 1)
+    await send("q", 1)
+    await send("p", 2)
+    assert desk.node.results_dropped == 0
+    await send("r", 1)
+    # The oldest is the one to go, and its send does not run again.
+    kept = [("p", 2), ("q", 1), ("r", 1)]
+    assert await broker.claim_send("p", "d", 1) == (False, None)
+    assert [await broker.claim_send(page_id, "d", number) for page_id, number in kept] == [(False, result)] * 3
+    assert desk.node.results_dropped == 1
+    # A page that has ended makes room, as does a document that is not the page's any more.
+    await broker.end("q")
+    await broker.detach("r", Owner("d", 1), left=True)
+    await desk.attach("r", document="new")
+    await send("s", 1)
+    await send("s", 2)
+    assert await broker.claim_send("p", "d", 2) == (False, result)
+    assert desk.node.results_dropped == 1
+    await broker.complete_send("s", "d", 3, result)  # one that was never claimed
+    for page_id in "prs":
+        await broker.end(page_id)
+    assert (broker._results._size, len(broker._results._kept)) == (0, 0)
+
+
+async def test_a_result_that_no_bound_has_room_for_is_not_kept() -> None:
+    desk = await Desk(results_bytes=250).start()
+    await desk.attach()
+    assert (await desk.broker.claim_send("p", "d", 1)).granted
+    await desk.broker.complete_send("p", "d", 1, Text("x" * 90))
+    assert await desk.broker.claim_send("p", "d", 1) == (False, None)
+    assert (desk.node.results_dropped, desk.broker._results._size) == (1, 0)
+
+
+async def test_to_ask_for_a_send_claims_nothing() -> None:
+    desk = await Desk().start()
+    await desk.attach()
+    broker, result = desk.broker, Text("the result")
+    assert await broker.find_send("p", "d", 1) is None
+    assert (await broker.claim_send("p", "d", 1)).granted
+    assert await broker.find_send("p", "d", 1) == (False, None)
+    await broker.complete_send("p", "d", 1, result)
+    assert await broker.find_send("p", "d", 1) == (False, result)
+    assert await broker.find_send("p", "d", 2) is None
+    assert (await broker.claim_send("p", "d", 2)).granted
+    assert await broker.find_send("p", "another", 3) == (False, None)
 
 
 async def test_claims_end_with_their_document() -> None:
@@ -377,6 +439,8 @@ async def test_a_page_that_has_ended_keeps_nothing_until_it_comes_back() -> None
         broker.set_variable("p", "v", None),
         broker.incr_variable("p", "v", 1),
         broker.append_variable("p", "v", b"1"),
+        broker.set_topics("p", [], ["t"], []),
+        broker.set_topics("p", ["t"], [], ["t"]),
     ):
         with pytest.raises(PageGone):
             await storing
@@ -410,7 +474,7 @@ async def test_what_was_stored_before_the_first_attach_is_there_and_the_topics_a
     desk = await Desk().start()
     await desk.broker.set_variable("p", "v", b"1")
     assert await desk.broker.topics("p") is None
-    assert (await desk.attach(topics=["t", "u"])).topics == {"t": 0, "u": 0}
+    assert (await desk.attach(topics={"t": 0, "u": 0})).topics == {"t": 0, "u": 0}
     desk.pass_time(200)
     assert await desk.broker.get_variable("p", "v") == b"1"
     assert desk.node.ended_pages == []
@@ -491,6 +555,21 @@ async def test_gone_comes_once_for_each_life_of_a_page() -> None:
     assert desk.node.ended_pages == ["p", "p"]
 
 
+@pytest.mark.parametrize("grace", [10.0, 200.0])
+async def test_a_record_is_looked_at_once_for_each_end_that_it_has(grace: float) -> None:
+    desk = await Desk(grace=grace).start()
+    for number in range(200):
+        page_id = f"p{number}"
+        desk.now += 0.01
+        await desk.attach(page_id)
+        await desk.broker.detach(page_id, Owner("d", 1), left=number % 2 == 0)
+    await desk.broker.end("p0")
+    desk.pass_time(int(grace) + 70)
+    assert desk.broker._records == {}
+    # With its grace and with its last cursor; not each second in between.
+    assert next(desk.broker._order) <= 2 * 100 + 100 + 1
+
+
 async def test_records_of_pages_that_have_ended_are_dropped() -> None:
     desk = await Desk().start()
     for number in range(100):
@@ -519,7 +598,33 @@ async def test_rule_25_a_page_that_was_ended_and_comes_back_does_not_run_its_sen
     again = await desk.attach(attempt=2, cursor=cursor)
     assert again.replay.lost is None
     assert again.topics.keys() == {"t", "joined"}
-    assert await desk.broker.claim_send("p", "d", 1) == (False, Text("the result"))
+    # That it has run is known still; what came out of it went with the page.
+    assert await desk.broker.claim_send("p", "d", 1) == (False, None)
+
+
+async def test_what_comes_out_of_a_send_when_its_page_is_gone_is_not_kept() -> None:
+    desk = await Desk().start()
+    await desk.attach()
+    assert (await desk.broker.claim_send("p", "d", 1)).granted
+    await desk.broker.end("p")
+    await desk.broker.complete_send("p", "d", 1, Text("the result"))
+    assert await desk.broker.claim_send("p", "d", 1) == (False, None)
+    assert desk.broker._results._size == 0
+
+
+async def test_rule_6_the_record_of_a_page_that_was_ended_outlives_its_cursors() -> None:
+    desk = await Desk().start()
+    await desk.attach()
+    await desk.broker.set_topics("p", ["t"], ["joined"], [])
+    desk.pass_time(200)
+    cursor = desk.broker.position
+    await desk.broker.end("p")
+    # The process stands still, and its first turn takes all numbers up to the cursor, which is good still.
+    desk.now += 65
+    desk.broker.tick()
+    again = await desk.attach(attempt=2, cursor=cursor)
+    assert again.replay.lost is None
+    assert again.topics.keys() == {"t", "joined"}
 
 
 async def test_rule_17_a_page_that_was_ended_is_free_for_another_document() -> None:

@@ -150,10 +150,14 @@ async def test_fault_6_who_gives_up_waiting_for_a_slow_reader_does_not_end_the_w
     async with readers(replace(LIMITS, channel_bytes=64 * MIB)) as all_of_them:
         await all_of_them.push_until_it_lags()
         [carrier] = [socket._carrier for socket in get_site(all_of_them.site.app).sockets if socket._carrier.backlog()]
+        tasks = None
         for _ in range(3):
             with pytest.raises(TimeoutError):
                 async with asyncio.timeout(0.01):
                     await carrier.drain()
+            tasks = tasks or asyncio.all_tasks()
+            # They leave nothing that waits in their stead.
+            assert asyncio.all_tasks() <= tasks
         await all_of_them.site.publisher.topic("big").push("count", ["end"])
 
         while (await all_of_them.slow.receive())[4] != ["end"]:

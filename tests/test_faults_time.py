@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import pytest
 
-from pagews import Limits, MemoryBroker
+from pagews import DelegateTableDef, Limits, MemoryBroker, Page
 from pagews.site import get_site
 from pagews.tokens import Tokens
 from tests.sites import TestSite, serving
@@ -115,28 +115,58 @@ async def answer_until_the_end(wire: Wire) -> str:
     return str(frame[4])
 
 
+async def other_than_pings(wire: Wire) -> list[Any]:
+    """The next frame that is no ping; those are answered."""
+    while (frame := await wire.receive())[0] == "ping":
+        await wire.send("pong")
+    return frame
+
+
 async def test_fault_18_nobody_is_disconnected_when_a_blocked_loop_wakes() -> None:
-    ready = threading.Event()
+    settled, ready, blocked = threading.Event(), asyncio.Event(), threading.Event()
+    delegates = DelegateTableDef()
+
+    @delegates.on("brief")
+    async def brief(page: Page, data: Any) -> str:
+        ready.set()
+        await asyncio.to_thread(blocked.wait, 10)
+        await asyncio.sleep(0.05)
+        return "done"
 
     async def watch(url: str) -> list[str]:
         # In a thread, with a loop of its own: browsers do not stand still when the server does.
         async with Visitor(url) as visitor:
             wires = [await visitor.attach(await visitor.token("/?topic=news")) for _ in range(WATCHED)]
-            ready.set()
-            return await asyncio.gather(*(answer_until_the_end(wire) for wire in wires))
+            watching = [asyncio.ensure_future(answer_until_the_end(wire)) for wire in wires]
+            assert await asyncio.to_thread(settled.wait, 10)
+            token = await visitor.token("/?topic=news")
+            busy = await visitor.attach(await visitor.token("/?topic=news"))
+            shaking = await visitor.connect()
+            await busy.send("send", 1, 2, "brief", None)
+            assert await asyncio.to_thread(blocked.wait, 10)
+            # Lies in the receive buffer when the loop wakes, and the time for it has run out.
+            await shaking.hello(token)
+            assert (await other_than_pings(shaking))[0] == "welcome"
+            assert await other_than_pings(busy) == ["result", 1, True, "done"]
+            return await asyncio.gather(*watching, answer_until_the_end(shaking), answer_until_the_end(busy))
 
-    async with serving(TestSite(limits=Limits(heartbeat=HEARTBEAT))) as site, Visitor(site.url) as visitor:
+    limits = Limits(heartbeat=HEARTBEAT, hello=BLOCKED / 2, callback=BLOCKED / 2)
+    async with serving(TestSite(limits=limits, delegates=delegates)) as site, Visitor(site.url) as visitor:
         watching = asyncio.create_task(asyncio.to_thread(lambda: asyncio.run(watch(site.url))))
-        assert await asyncio.to_thread(ready.wait, 10)
         near = await visitor.attach()
         await pinged(near, 2)
+        settled.set()
+        async with asyncio.timeout(20):
+            await ready.wait()
 
+        blocked.set()
         time.sleep(BLOCKED)  # noqa: ASYNC251  # the fault itself
 
         # Two more rounds, in which whoever was held to be silent would be closed.
         await pinged(near, 3)
-        assert site.publisher.statistics().attached == WATCHED + 1
+        assert site.publisher.statistics().attached == WATCHED + 3
         assert site.publisher.statistics().dropped == {}
         await site.publisher.topic("news").push("count", "the end")
-        assert await watching == ["the end"] * WATCHED
+        assert await watching == ["the end"] * (WATCHED + 2)
         assert site.publisher.statistics().closed == {}
+        assert site.publisher.statistics().failed == {}

@@ -14,9 +14,10 @@ PACKAGE = Path(__file__).resolve().parent.parent / "pagews"
 # From the ground up. A room imports rooms that stand before it in this table, on its own floor or below; for its types
 # alone it may name any room of its floor. `__init__` is the door, which only the attic goes through.
 FLOORS = {
-    "pure": ("errors", "limits", "targets", "wire", "counters", "log", "page", "variables"),
+    "pure": ("errors", "limits", "targets", "wire", "counters", "log", "page", "variables", "sends"),
     "asyncio": (
-        *("tasks", "handler", "socket", "broker", "page_tasks", "delegates", "hub", "heartbeat", "inbox", "node"),
+        *("tasks", "time_limit", "handler", "socket", "broker", "memory_broker", "page_tasks", "delegates", "hub"),
+        *("heartbeat", "inbox", "node"),
         *("receipts", "publisher"),
     ),
     "aiohttp": (

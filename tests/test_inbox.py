@@ -57,6 +57,21 @@ async def test_a_job_that_waits_or_runs_is_not_taken_again() -> None:
     assert ran == ["1", "2", "1"]
 
 
+async def test_who_wants_to_know_when_it_is_done() -> None:
+    desk, gate, told = Desk(), asyncio.Event(), list[str]()
+    desk.inbox.when_done(lambda: told.append("nothing to do"))
+    assert told == ["nothing to do"]
+    assert desk.inbox.submit(1, job("1", gate))
+    assert desk.inbox.submit(2, job("2"))
+    desk.inbox.when_done(lambda: told.append(",".join(desk.answers)))
+    await asyncio.sleep(0)
+    assert len(told) == 1
+    gate.set()
+    await desk.inbox.done()
+    await asyncio.sleep(0)
+    assert told[1:] == ["1,2"]
+
+
 async def test_how_many_may_wait() -> None:
     desk, gate = Desk(bound=2), asyncio.Event()
     assert desk.inbox.submit(1, job("1", gate))

@@ -56,13 +56,21 @@ class Histories(RuleBasedStateMachine):
     def push_unnumbered(self, channel: str) -> None:
         self.happens(self.world.push(channel, 1, 0))
 
-    @rule(index=index, on=st.booleans())
-    def subscribe(self, index: int, on: bool) -> None:
-        self.happens(self.world.subscribe(index, "joined", on=on))
+    @rule(index=index, topic=st.sampled_from(("joined", "joined", "t")), on=st.booleans())
+    def subscribe(self, index: int, topic: str, on: bool) -> None:
+        self.happens(self.world.subscribe(index, topic, on=on))
 
     @rule(index=index)
     def render(self, index: int) -> None:
         self.happens(self.world.render(index))
+
+    @rule(index=index)
+    def set_variable(self, index: int) -> None:
+        self.happens(self.world.set_variable(index))
+
+    @rule(index=index)
+    def create_task(self, index: int) -> None:
+        self.happens(self.world.create_task(index))
 
     @rule(index=index)
     def close_page(self, index: int) -> None:
@@ -84,6 +92,13 @@ class Histories(RuleBasedStateMachine):
 
     @rule(index=index)
     def duplicate(self, index: int) -> None:
+        self.happens(self.world.duplicate(index))
+
+    @rule(index=index, topic=st.sampled_from(("joined", "t")), on=st.booleans())
+    def duplicate_with_other_topics(self, index: int, topic: str, on: bool) -> None:
+        self.happens(self.world.push(f"topic:{topic}", 1, 1))
+        self.happens(self.world.subscribe(index, topic, on=on))
+        self.happens(self.world.push(f"topic:{topic}", 1, 1))
         self.happens(self.world.duplicate(index))
 
     @rule(index=index)

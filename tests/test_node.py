@@ -121,6 +121,27 @@ async def test_rule_17_another_document_is_forked_and_both_live_on() -> None:
     assert (first.pushed[-1], second.pushed[-1]) == (together, together)
 
 
+async def test_rule_17_a_fork_hears_no_more_of_a_topic_than_its_page_was_granted() -> None:
+    rig = await Rig().start()
+    first, second = Client(rig, document="one", topics=("left",)), Client(rig, document="two", topics=("left",))
+    await first.attach()
+    await rig.push("topic:joined")
+    await rig.broker.set_topics("p", [], ["joined"], ["left"])
+    await rig.push("topic:left")
+    granted = await rig.push("topic:joined")
+    await second.attach()
+    assert second.welcome["forked"] is True
+    assert second.pushed == [granted]
+    await rig.push("topic:left")
+    await turn()
+    assert second.pushed == first.pushed == [granted]
+    # By its own record, also when it comes back from where it began.
+    second.page_id = "fork1"
+    await second.detach()
+    await second.attach()
+    assert second.pushed == [granted]
+
+
 async def test_rule_17_another_document_takes_over_after_a_goodbye() -> None:
     rig = await Rig().start()
     first, second = Client(rig, document="one"), Client(rig, document="two")
@@ -504,6 +525,102 @@ async def test_rule_21_a_topic_is_learned_though_the_page_lags_meanwhile() -> No
         await turn()
     assert client.pushed == [seq]
     assert client.page.stands(State.LIVE)
+
+
+async def test_rule_21_a_topic_is_learned_though_the_page_lags_whenever_it_asks() -> None:
+    broker = Waiting()
+    rig = await Rig(broker, high_water=100).start()
+    client = Client(rig)
+    await client.attach()
+    learning = broker.hold("topics")
+    await broker.set_topics("p", [], ["new"], [])
+    # The second time it has read the control entry: nothing in the log would make it ask once more.
+    for asked in (1, 2):
+        await turn()
+        assert broker.asked.count("topics") == asked
+        client.wire.fill(150)
+        client.socket.write(ping(10**9))
+        await turn()
+        assert client.page.stands(State.LAGGING)
+        client.wire.release()
+    seq = await rig.push("topic:new")
+    learning.set()
+    for _ in range(5):
+        await turn()
+    assert client.pushed == [seq]
+    assert client.page.stands(State.LIVE)
+
+
+@pytest.mark.parametrize("again", [False, True])
+async def test_rule_21_what_comes_behind_a_leave_is_not_shown(again: bool) -> None:
+    broker = Waiting()
+    rig = await Rig(broker).start()
+    client = Client(rig, topics=("t",))
+    await client.attach()
+    learning = broker.hold("topics")
+    await broker.set_topics("p", [], [], ["t"])
+    await turn()
+    await rig.push("topic:t")
+    own = [await rig.push("page:p")]
+    if again:
+        await broker.set_topics("p", [], ["t"], [])
+        own.append(await rig.push("topic:t"))
+    learning.set()
+    for _ in range(5):
+        await turn()
+    assert client.pushed == own
+
+
+async def test_rule_21_a_topic_that_was_left_is_not_heard_while_its_page_attaches() -> None:
+    broker = Waiting()
+    rig = await Rig(broker).start()
+    client = Client(rig, topics=("t",))
+    await client.attach()
+    await broker.set_topics("p", [], [], ["t"])
+    await client.detach()
+    gate = broker.hold("attach")
+    attaching = asyncio.create_task(client.attach())
+    await turn()
+    await rig.push("topic:t")
+    own = await rig.push("page:p")
+    gate.set()
+    await attaching
+    assert client.pushed == [own]
+
+
+async def test_a_page_that_lags_while_it_reads_is_read_for_by_one_task(monkeypatch: pytest.MonkeyPatch) -> None:
+    broker = Waiting()
+    rig = await Rig(broker, high_water=100).start()
+    client = Client(rig)
+    await client.attach()
+    drains: list[asyncio.Event] = []
+
+    async def drain() -> None:
+        drains.append(asyncio.Event())
+        if client.wire.backlog():
+            await drains[-1].wait()
+
+    monkeypatch.setattr(client.wire, "drain", drain)
+    client.wire.fill(150)
+    await broker.set_topics("p", [], ["new"], [])
+    # Lags as it begins to read: another task waits for the line then, and will read.
+    client.socket.write(ping(0))
+    await turn()
+    assert client.page.stands(State.LAGGING)
+    before, after = drains
+    reading = broker.hold("read")
+    client.wire.release()
+    after.set()
+    await turn()
+    assert client.page.stands(State.REPLAYING)
+    before.set()
+    await turn()
+    assert [asked for asked in broker.asked[2:] if asked != "subscribe"] == ["topics", "read"]
+    reading.set()
+    await turn()
+    seq = await rig.push("topic:new")
+    await turn()
+    assert client.pushed == [seq]
 
 
 async def test_rule_21_what_is_behind_a_control_entry_is_read_anew() -> None:

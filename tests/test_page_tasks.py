@@ -109,7 +109,7 @@ async def test_a_task_of_a_page_that_never_attaches_ends_after_the_retention() -
     assert rig.events == []
 
 
-async def test_a_page_that_is_gone_gets_no_task() -> None:
+async def test_a_page_that_is_gone_gets_no_task(caplog: pytest.LogCaptureFixture) -> None:
     rig = await Rig().start()
     await Client(rig).attach()
     await rig.node.end_page("p", 4509, "enough")
@@ -117,7 +117,21 @@ async def test_a_page_that_is_gone_gets_no_task() -> None:
     with pytest.raises(PageGone, match="has ended"):
         await rig.node.tasks.create("p", work())
     assert not work.began
+    assert rig.counters.refused == {"task": 1}
+    assert rig.counters.failed == {}
+    assert caplog.records == []
+
+
+async def test_a_task_to_which_the_end_of_another_page_happens_has_failed() -> None:
+    rig = await Rig().start()
+
+    async def work() -> None:
+        raise PageGone("the page that was asked has ended")
+
+    with pytest.raises(PageGone):
+        await rig.node.tasks.create("p", work())
     assert rig.counters.failed == {"task": 1}
+    assert rig.counters.refused == {}
 
 
 @pytest.mark.filterwarnings("error")

@@ -471,6 +471,49 @@ async def test_more_sends_than_may_wait() -> None:
         assert await lives(wire)
 
 
+async def test_rule_25_a_repeat_is_answered_with_its_result_though_no_more_sends_may_wait() -> None:
+    counting = Counting()
+    async with (
+        serving(TestSite(delegates=[counting.table, table], limits=Limits(sends_waiting=1))) as site,
+        Visitor(site.url) as visitor,
+    ):
+        wire = await visitor.attach()
+        assert await wire.ask("send", 1, 2, "count", "once") == ["result", 1, True, "run 1"]
+        counting.go.clear()
+        counting.started.clear()
+        await wire.send("send", 2, 1, "count", None)
+        await counting.started.wait()
+        await wire.send("send", 3, 1, "echo", 3)
+
+        assert await wire.ask("send", 1, 2, "count", "once") == ["result", 1, True, "run 1"]
+        assert (await wire.ask("send", 4, 2, "count", "never"))[3]["code"] == "limit"
+        counting.go.set()
+        assert [(await wire.receive())[1] for _ in range(2)] == [2, 3]
+        # What was refused has not run, and may be sent again.
+        assert await wire.ask("send", 4, 2, "count", "once more") == ["result", 4, True, "run 3"]
+        assert counting.runs == ["once", None, "once more"]
+
+
+async def test_bytes_that_wait_are_counted_as_the_browser_counts_them() -> None:
+    counting = Counting()
+    counting.go.clear()
+    waiting = ['["send",2,1,"echo",2]', '["send",3,1,"echo","' + "x" * 200 + '"]', '["send",4,1,"echo",""]']
+    limits = Limits(sends_bytes=sum(len(frame) for frame in waiting))
+    async with (
+        serving(TestSite(delegates=[counting.table, table], limits=limits)) as site,
+        Visitor(site.url) as visitor,
+    ):
+        wire = await visitor.attach()
+        await wire.send("send", 1, 1, "count", None)
+        await counting.started.wait()
+        for frame in waiting:
+            await wire.send_raw(frame)
+        assert (await wire.ask("send", 5, 1, "echo", 5))[3]["code"] == "limit"
+        counting.go.set()
+
+        assert [(await wire.receive())[1:3] for _ in range(4)] == [[number, True] for number in (1, 2, 3, 4)]
+
+
 async def test_a_send_of_qos_1_that_is_repeated_runs_again_once_it_has_run() -> None:
     counting = Counting()
     async with serving(TestSite(delegates=counting.table)) as site, Visitor(site.url) as visitor:

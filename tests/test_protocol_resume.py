@@ -294,6 +294,7 @@ async def test_the_higher_attempt_of_a_document_wins(site: TestSite, visitor: Vi
 
     assert await lives(second)
     assert site.publisher.statistics().attached == 1
+    assert site.publisher.statistics().refused == {"superseded": 3}
 
 
 async def test_a_late_attempt_does_not_come_back_after_a_cut() -> None:

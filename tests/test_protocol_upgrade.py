@@ -175,7 +175,7 @@ async def test_the_token_of_another_session_is_refused(site: TestSite, visitor: 
         await visitor.token()
 
         assert await answer(visitor, stolen) == BAD_TOKEN
-        assert site.publisher.statistics().refused["token"] == 1
+        assert site.publisher.statistics().refused == {"token": 1}
 
 
 async def test_a_token_without_the_cookie_is_refused(visitor: Visitor) -> None:
@@ -318,6 +318,7 @@ async def test_another_user_needs_a_fresh_page() -> None:
         anonymous = await visitor.token()
         user[0] = "ann"
         assert await answer(visitor, anonymous) == Closed(4503, "the user has changed")
+        assert site.publisher.statistics().refused == {"identity": 1}
         of_ann = await visitor.token()
         assert (await visitor.attach(of_ann)).welcome["resumed"]
         user[0] = "bob"

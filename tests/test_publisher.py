@@ -242,6 +242,48 @@ async def test_signals(aiohttp_client: AiohttpClient, caplog: pytest.LogCaptureF
     assert "a receiver of a signal failed" in caplog.text
 
 
+async def test_receivers_that_are_too_slow_miss_where_pages_are_but_not_that_they_are_gone(
+    aiohttp_client: AiohttpClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pagews.publisher.SIGNALS", 3)
+    app = site()
+    go_on, told = asyncio.Event(), list[str]()
+
+    async def subscribe(app: web.Application) -> None:
+        publisher = pagews.get_publisher(app)
+
+        @publisher.on_attach
+        async def attach(page: Page) -> None:
+            await go_on.wait()
+            told.append("attach")
+
+        @publisher.on_detach
+        async def detach(page: Page) -> None:
+            told.append("detach")
+
+        @publisher.on_gone
+        async def gone(page: Page) -> None:
+            told.append("gone")
+
+    app.on_startup.append(subscribe)
+    async with Browser(await aiohttp_client(app)) as browser:
+        publisher = pagews.get_publisher(app)
+        first = await browser.open()
+        await turn()  # its receiver runs: it does not wait any more
+        await browser.open()
+        await browser.open()
+        for code in (1012, 4509):
+            await publisher.page(first.id).close(code)
+            await first.closed()
+            await turn()
+            if code == 1012:
+                await first.connect()
+        go_on.set()
+        await publisher._events.join()
+        assert told == ["attach", "attach", "attach", "detach", "gone"]
+        assert publisher.statistics().dropped == {"signals": 2}
+
+
 async def test_subscribe_and_unsubscribe(aiohttp_client: AiohttpClient) -> None:
     app = site(limits=pagews.Limits(topics=2))
     async with Browser(await aiohttp_client(app)) as browser:
@@ -273,6 +315,34 @@ async def test_closing_a_page(aiohttp_client: AiohttpClient) -> None:
         assert await page.closed() == 4509
         with pytest.raises(pagews.PageGone):
             await target.ask("anything")
+
+
+async def test_what_a_page_that_is_gone_listens_to_cannot_be_changed(aiohttp_client: AiohttpClient) -> None:
+    app = site()
+    async with Browser(await aiohttp_client(app)) as browser:
+        stand_in = await browser.open("/open?topic=a")
+        page = await facade(app, stand_in.id)
+        await page.close(4509, "for good")
+        with pytest.raises(pagews.PageGone):
+            await page.subscribe("b")
+        with pytest.raises(pagews.PageGone):
+            await page.unsubscribe("a")
+
+
+async def test_a_page_that_is_closed_before_it_connects_may_connect(aiohttp_client: AiohttpClient) -> None:
+    app = site()
+    opened = list[Page]()
+
+    async def view(request: web.Request) -> web.Response:
+        opened.append(await pagews.open_page(request))
+        await opened[0].close(4501)
+        return web.Response(text=str(pagews.script_tag(opened[0])), content_type="text/html")
+
+    app.router.add_get("/view", view)
+    async with Browser(await aiohttp_client(app)) as browser:
+        stand_in = await browser.open("/view")
+        assert stand_in.id == opened[0].id
+        assert opened[0].attached
 
 
 async def test_statistics(aiohttp_client: AiohttpClient) -> None:

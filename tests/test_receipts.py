@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from pagews.broker import Answer
-from pagews.receipts import Ack, Receipt
+from pagews.receipts import Ack, Receipts
 
 from .rig import turn
 
@@ -15,7 +15,7 @@ def answer(document: str, value: object = None, channel: str = "topic:t") -> Ans
 
 
 async def test_each_document_answers_once() -> None:
-    receipt = Receipt(7, "topic:t")
+    receipt = Receipts().make(7, "topic:t")
     assert receipt.add(answer("one", 1))
     assert not receipt.add(answer("one", 2))
     assert not receipt.add(answer("forger", 3, channel="topic:other"))
@@ -25,13 +25,13 @@ async def test_each_document_answers_once() -> None:
 
 
 async def test_wait_returns_what_came_in_time() -> None:
-    receipt = Receipt(7, "topic:t")
+    receipt = Receipts().make(7, "topic:t")
     receipt.add(answer("one", 1))
     assert [ack.value for ack in await receipt.wait(2, timeout=0.01)] == [1]
 
 
 async def test_wait_ends_with_the_page() -> None:
-    receipt = Receipt(7, "page:p")
+    receipt = Receipts().make(7, "page:p")
     waiting = asyncio.create_task(receipt.wait(1, timeout=60))
     await turn()
     assert not receipt.gone
@@ -41,7 +41,7 @@ async def test_wait_ends_with_the_page() -> None:
 
 
 async def test_answers_as_they_come() -> None:
-    receipt = Receipt(7, "topic:t")
+    receipt = Receipts().make(7, "topic:t")
     answers = aiter(receipt)
 
     async def next_answer() -> Ack:
@@ -53,3 +53,18 @@ async def test_answers_as_they_come() -> None:
         assert not following.done()
         receipt.add(answer(str(number), number))
         assert (await following).value == number
+
+
+async def test_receipts_are_found_by_number_and_channel_for_as_long_as_they_are_held() -> None:
+    receipts = Receipts()
+    one, two, other = receipts.make(1, "page:p"), receipts.make(2, "page:p"), receipts.make(3, "page:q")
+    assert receipts.make(1, "page:p") is one
+    assert receipts.get(2) is two
+    assert set(receipts.of_channel("page:p")) == {one, two}
+    del one
+    assert receipts.get(1) is None
+    assert receipts.of_channel("page:p") == [two]
+    del two
+    assert receipts.of_channel("page:p") == []
+    assert receipts.of_channel("page:q") == [other]
+    assert (len(receipts), len(receipts._channels)) == (1, 1)

@@ -1,4 +1,4 @@
-"""A time limit for many pieces of work: it stops what runs too long, and nothing else."""
+"""Whose cancellation it is."""
 
 from __future__ import annotations
 
@@ -6,100 +6,45 @@ import asyncio
 
 import pytest
 
-from pagews.tasks import TimeLimit
+from pagews.tasks import is_own_end
 
 
-async def forever() -> None:
-    await asyncio.Event().wait()
+async def wait_for(work: asyncio.Future[None], seen: list[bool]) -> None:
+    """Wait for something else, and note whose end an end of the waiting is."""
+    try:
+        await work
+    except (Exception, asyncio.CancelledError) as error:
+        seen.append(is_own_end(error))
 
 
-async def test_what_ends_in_time_is_left_alone() -> None:
-    limit = TimeLimit(0.02)
-    for _ in range(5):
-        with limit.watch() as watched:
-            await asyncio.sleep(0)
-        assert not watched.expired
-    await asyncio.sleep(0.05)  # beyond the deadline of what has ended
-
-
-async def test_what_runs_too_long_is_stopped() -> None:
-    limit = TimeLimit(0.02)
-    with pytest.raises(TimeoutError), limit.watch() as watched:
-        await forever()
-    assert watched.expired
-    task = asyncio.current_task()
-    assert task is not None
-    assert task.cancelling() == 0
-
-
-async def test_each_has_its_own_deadline() -> None:
-    limit = TimeLimit(0.05)
-    loop = asyncio.get_running_loop()
-    took = []
-
-    async def work(delay: float) -> None:
-        await asyncio.sleep(delay)
-        began = loop.time()
-        with pytest.raises(TimeoutError), limit.watch():
-            await forever()
-        took.append(loop.time() - began)
-
-    await asyncio.gather(*(work(delay) for delay in (0, 0.01, 0.02, 0.07)))
-    assert len(took) == 4
-    assert min(took) >= 0.04
-
-
-async def test_a_cancellation_from_elsewhere_stays_one() -> None:
-    limit = TimeLimit(10)
-
-    async def work() -> None:
-        with limit.watch():
-            await forever()
-
-    task = asyncio.create_task(work())
+async def ended(how: str) -> bool:
+    """Whether a task takes it for its own end that something ends in this way."""
+    work: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    seen: list[bool] = []
+    task = asyncio.create_task(wait_for(work, seen))
     await asyncio.sleep(0)
-    task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await task
+    if how == "its own end":
+        task.cancel()
+    elif how == "the end of what it waits for":
+        work.cancel()
+    else:
+        work.set_exception(KeyError())
+    await task
+    return seen[0]
 
 
-async def test_a_cancellation_at_the_same_time_wins() -> None:
-    limit = TimeLimit(0.01)
-    running = asyncio.Event()
-
-    async def work() -> None:
-        with limit.watch() as watched:
-            asyncio.get_running_loop().call_at(watched.deadline, task.cancel)
-            running.set()
-            await forever()
-
-    task = asyncio.create_task(work())
-    await running.wait()
-    with pytest.raises(asyncio.CancelledError):
-        await task
+@pytest.mark.parametrize(
+    ("how", "own"), [("its own end", True), ("the end of what it waits for", False), ("an error", False)]
+)
+async def test_whose_end_it_is(how: str, own: bool) -> None:
+    assert await ended(how) is own
 
 
-async def test_what_the_work_raises_comes_through() -> None:
-    with pytest.raises(KeyError), TimeLimit(10).watch():
-        raise KeyError
-
-
-async def test_limits_may_stand_in_each_other() -> None:
-    short, long = TimeLimit(0.02), TimeLimit(10)
-    with long.watch() as outer:
-        with pytest.raises(TimeoutError), short.watch():
-            await forever()
+def test_outside_of_any_task_nothing_is_ones_own() -> None:
+    async def look() -> None:
+        asyncio.get_running_loop().call_soon(lambda: seen.append(is_own_end(asyncio.CancelledError())))
         await asyncio.sleep(0)
-    assert not outer.expired
 
-
-async def test_work_that_does_not_let_itself_be_stopped_ends_as_it_likes() -> None:
-    with TimeLimit(0.01).watch() as watched:
-        with pytest.raises(asyncio.CancelledError):
-            await forever()
-        value = "saved"
-    assert value == "saved"
-    assert watched.expired
-    task = asyncio.current_task()
-    assert task is not None
-    assert task.cancelling() == 0
+    seen: list[bool] = []
+    asyncio.run(look())
+    assert seen == [False]

@@ -67,9 +67,9 @@ def test_rule_14_a_renewed_token_keeps_its_cursor() -> None:
     tokens = Tokens([Fernet.generate_key()], LIFE, clock)
     old = token(clock)
     clock.now += 1000
-    fresh = tokens.read(tokens.renewed(old, page="q", topics=["b", "a"]))
+    fresh = tokens.read(tokens.renewed(old, page="q"))
     assert fresh is not None
-    assert (fresh.page, fresh.topics, fresh.seq, fresh.epoch) == ("q", ["a", "b"], 7, "e")
+    assert (fresh.page, fresh.topics, fresh.seq, fresh.epoch) == ("q", old.topics, 7, "e")
     assert fresh.issued == clock.now
     assert fresh.since == old.since
 

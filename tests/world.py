@@ -10,6 +10,7 @@ import itertools
 import warnings
 from bisect import bisect_left
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping
+from contextlib import suppress
 from typing import Any, Final, Literal, TypeVar
 
 import aiohttp_session
@@ -17,10 +18,11 @@ import msgspec
 from aiohttp import web
 from aiohttp.test_utils import make_mocked_request
 
-from pagews import DelegateTableDef, Limits, MemoryBroker, Page, Receipt
+from pagews import DelegateTableDef, Limits, MemoryBroker, Page, PageGone, Receipt, drain
 from pagews.broker import Answer, Attach, Attached, Filed, Position, SendClaim
 from pagews.counters import Counters
 from pagews.delegates import Delegates
+from pagews.errors import CloseCode
 from pagews.handler import Context
 from pagews.identity import SESSION_ID, SINCE, USER_ID, CookieStorage, Identities
 from pagews.log import Replay
@@ -28,13 +30,14 @@ from pagews.node import Node
 from pagews.page import Claim, PageSession, State
 from pagews.page_handler import PageHandler
 from pagews.publisher import Publisher
-from pagews.site import SITE_OF_REQUEST, Site
+from pagews.site import SITE, SITE_OF_REQUEST, Site
 from pagews.socket import Socket
 from pagews.targets import Address
 from pagews.tokens import Token, Tokens, new_key
 from pagews.wire import Message
 
 from .documents import Accepted, BrokenPromise, Document, Line, Link, Ran
+from .grants import Grants
 
 T = TypeVar("T")
 Qos = Literal[0, 1, 2]
@@ -89,8 +92,11 @@ class SteppedBroker(MemoryBroker):
         #: Heads of the log, and when it had them.
         self.heads: list[int] = [0]
         self.times: list[float] = [clock()]
-        #: Told of every change to what a page listens to.
-        self.joined: Callable[[str, str | None, Collection[str], int, Collection[str]], None]
+        self.grants = Grants()
+        #: By document that was told it is forked: from which page, and at which head.
+        self._forked: dict[str, tuple[str, int]] = {}
+        #: Told of every page whose grants have changed, and of its owner.
+        self.joined: Callable[[str, str | None], None]
 
     async def wait(self) -> None:
         """Wait for a step, if steps are taken."""
@@ -105,10 +111,9 @@ class SteppedBroker(MemoryBroker):
         await self.wait()
         return answer
 
-    def recorded(self, page_id: str) -> dict[str, int]:
-        """What the record of a page says, now."""
-        record = self._records.get(page_id)
-        return {} if record is None or record.topics is None else dict(record.topics)
+    def ended(self) -> list[str]:
+        """The pages that are known to have ended."""
+        return list(self._gone)
 
     def step(self, index: int) -> None:
         """Let one that waits go on."""
@@ -134,9 +139,14 @@ class SteppedBroker(MemoryBroker):
 
     async def attach(self, hello: Attach) -> Attached:
         await self.wait()
+        begins = self._begins(hello.page_id, hello.document)
         attached = await super().attach(hello)
-        if attached.claim is Claim.GRANTED and not attached.revoked:
+        if attached.claim is Claim.FORKED:
+            self._forked[hello.document] = (hello.page_id, self.position.seq)
+        elif attached.claim is Claim.GRANTED and not attached.revoked:
             self.claimed.add(hello.page_id)
+            if begins:
+                self._begin(hello)
         before, mine = self._answered.get(hello.page_id), asyncio.Event()
         self._answered[hello.page_id] = mine
         try:
@@ -159,12 +169,29 @@ class SteppedBroker(MemoryBroker):
         self, page_id: str, rendered: Collection[str], add: Collection[str], remove: Collection[str]
     ) -> dict[str, int]:
         await self.wait()
-        before = self.position.seq
+        before, begins = self.position.seq, self._begins(page_id)
         topics = await super().set_topics(page_id, rendered, add, remove)
+        if begins:
+            self.grants.begin(page_id, rendered, before)
+        self.grants.change(page_id, add, remove, before)
         owner = self._records[page_id].owner
-        self.joined(page_id, None if owner is None else owner.document, add, before, remove)
+        self.joined(page_id, None if owner is None else owner.document)
         await self.wait()
         return topics
+
+    def _begins(self, page_id: str, document: str | None = None) -> bool:
+        """Whether a page has no topics but those of its token: it is new, or another document's once it was gone."""
+        record = self._records.get(page_id)
+        if record is None or record.topics is None:
+            return True
+        return record.gone and document is not None and not record.owned_by(document)
+
+    def _begin(self, hello: Attach) -> None:
+        other, asked = self._forked.get(hello.document, ("", 0)) if hello.page_id.startswith("fork") else ("", 0)
+        if hello.page_id in self.grants or other not in self._records:
+            self.grants.begin(hello.page_id, hello.topics, self.position.seq)
+        else:
+            self.grants.fork(hello.page_id, other, hello.topics, asked)
 
     async def claim_send(self, page_id: str, document: str, send_id: int) -> SendClaim:
         ask = super().claim_send
@@ -214,6 +241,7 @@ class World:
             allowed_origins=frozenset(),
             public_prefix=None,
         )
+        app[SITE] = self.site
         self.accepted: list[Accepted] = []
         self.keys: dict[tuple[str, str], float] = {}
         self.receipts: dict[int, Receipt] = {}
@@ -232,6 +260,8 @@ class World:
         self.ended: dict[str, float] = {}
         self.events: list[tuple[str, str, str, float]] = []
         self.closed_pages: set[str] = set()
+        #: What runs for pages, by their ids.
+        self.tasks: list[tuple[str, asyncio.Task[None]]] = []
 
     @property
     def now(self) -> float:
@@ -306,8 +336,26 @@ class World:
         """The application lets a document's page listen to a topic from now on, or no more."""
         document = self._document(index)
         if document is not None:
-            page = Page(self.publisher, document.page_id, *document.identity, ["t"])
-            await self._unstepped(page.subscribe(topic) if on else page.unsubscribe(topic))
+            page = self._page(document)
+            try:
+                await self._unstepped(page.subscribe(topic) if on else page.unsubscribe(topic))
+            except PageGone as error:
+                if page.id in self.broker.claimed:
+                    raise BrokenPromise(f"{page.id} is here, and yet nothing can be changed about it") from error
+
+    async def set_variable(self, index: int) -> None:
+        """The application keeps something with a document's page."""
+        document = self._document(index)
+        if document is not None:
+            with suppress(PageGone):
+                await self._page(document).append("kept", document.name)
+
+    async def create_task(self, index: int) -> None:
+        """The application runs something for a document's page, which does not end by itself."""
+        document = self._document(index)
+        if document is not None:
+            task = self._page(document).create_task(_work_for_ever())
+            self.tasks.append((document.page_id, task))
 
     async def close_page(self, index: int) -> None:
         """The application ends a document's page."""
@@ -348,7 +396,9 @@ class World:
         socket = Socket(PageHandler(), Context(request, {}), wire, self.node.output, self.counters, self.limits)
         link = Link(wire, socket)
         link.up.put_nowait(document.hello())
+        self.site.sockets.add(socket)
         link.task = self.loop.create_task(link.serve(1006))
+        link.task.add_done_callback(lambda task: self.site.sockets.discard(socket))
         document.links.append(link)
 
     async def receive(self, index: int, count: int) -> None:
@@ -471,6 +521,13 @@ class World:
                 raise BrokenPromise(f"{page_id} is in the table, and is {page.state}")
             if not self.is_valid(self._named(page.document)):
                 raise BrokenPromise(f"{page_id} is attached, and its identity has ended")
+        for page_id in self.broker.ended():
+            if await self.broker.get_variable(page_id, "kept") is not None:
+                raise BrokenPromise(f"{page_id} is gone, and what was kept with it is there")
+        self.tasks = [(page_id, task) for page_id, task in self.tasks if not task.done()]
+        for page_id, task in self.tasks:
+            if await self.broker.is_gone(page_id):
+                raise BrokenPromise(f"{page_id} is gone, and {task} runs for it")
         for (name, send_id), times in self.ran.times.items():
             if times > 1 and send_id in self._named(name).exactly_once:
                 raise BrokenPromise(f"send {send_id} of {name} ran {times} times")
@@ -488,6 +545,7 @@ class World:
             if not document.closed:
                 self._check_complete(document, head)
         self._check_answers()
+        await self._drain()
         await self._end_everything()
 
     async def _come_back(self, index: int) -> None:
@@ -520,6 +578,30 @@ class World:
                 if receipt.id not in document.answers and kind == "page" and page_id not in document.pages:
                     raise BrokenPromise(f"{name} answered for {receipt.channel}")
 
+    async def _drain(self) -> None:
+        """The process is about to stop: what runs for open pages ends first, and then they are sent away."""
+        open_now = [document for document in self.documents if not document.closed]
+        await self.stepped(True)
+        for document in open_now[::2]:
+            document.send(2)
+        await turns(4)
+        draining = self.loop.create_task(drain(self.site.app))
+        await turns(4)
+        for number, document in enumerate(open_now):
+            if document.links[-1].socket.closed is (number % 2 == 0):
+                raise BrokenPromise(f"{document.name} has work under way: {number % 2 == 0}, and is closed or not")
+        await self.stepped(False)
+        await draining
+        for document in open_now:
+            link = document.links[-1]
+            for frame in link.frames()[link.read :]:
+                document.take(link, msgspec.json.decode(frame))
+            if document.outbox or link.wire.closed is None or link.wire.closed[0] != CloseCode.RESTART:
+                raise BrokenPromise(f"{document.name} waits for {document.outbox}, and was closed: {link.wire.closed}")
+        await turns(4)
+        if any(not task.done() for _, task in self.tasks):
+            raise BrokenPromise(f"tasks of pages outlive the drain: {self.tasks}")
+
     async def _end_everything(self) -> None:
         for index, document in enumerate(self.documents):
             for link in document.links:
@@ -533,7 +615,7 @@ class World:
         await self.pass_time(30)
         if self.broker.log_size()[:3] != (0, 0, 0):
             raise BrokenPromise(f"the log keeps {self.broker.log_size()} beyond its retention")
-        if self.broker._records or self.node._inboxes:
+        if self.broker._records or self.node._inboxes or self.broker._variables_size:
             raise BrokenPromise(f"records are left: {self.broker._records} {self.node._inboxes}")
         last = {page_id: event for event, page_id, _, _ in self.events}
         stays = [page_id for page_id, event in last.items() if event != "gone"]
@@ -570,15 +652,10 @@ class World:
     def answered(self, answer: Answer) -> None:
         self.publisher.answered(answer)
 
-    def _joined(
-        self, page_id: str, owner: str | None, add: Collection[str], since: int, remove: Collection[str]
-    ) -> None:
+    def _joined(self, page_id: str, owner: str | None) -> None:
         for document in self.documents:
             if document.name == owner and document.page_id == page_id:
-                for topic in add:
-                    document.topics.setdefault(topic, since)
-                for topic in remove:
-                    document.topics.pop(topic, None)
+                document.topics = self.grants.listens(page_id)
 
     async def _work(self, page: Page, data: list[Any]) -> list[Any]:
         self.ran.note(data[0], data[1])
@@ -590,8 +667,9 @@ class World:
 
     # --- what documents ask -------------------------------------------------------------------------------------------
 
-    def recorded(self, page_id: str) -> dict[str, int]:
-        return self.broker.recorded(page_id)
+    @property
+    def grants(self) -> Grants:
+        return self.broker.grants
 
     def read_token(self, text: str) -> Token:
         token = self.tokens.read(text, expired=True)
@@ -643,6 +721,9 @@ class World:
             return Address.topic(name)
         return Address.page(self.rendered[int(name)].page if name.isdecimal() else name)
 
+    def _page(self, document: Document) -> Page:
+        return Page(self.publisher, document.page_id, *document.identity, ["t"])
+
     def _document(self, index: int) -> Document | None:
         """A document that is still open."""
         if not self.documents:
@@ -659,6 +740,10 @@ class World:
             return await work
         finally:
             self.broker.stepped = stepped
+
+
+async def _work_for_ever() -> None:
+    await asyncio.Event().wait()
 
 
 async def turns(count: int) -> None:

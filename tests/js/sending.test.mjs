@@ -243,6 +243,25 @@ for (const { because, said } of [
   assert.deepEqual(peer.socket.take().map(([, id]) => id), [2, 3]);
 });
 
+for (const { lost, state } of [
+  { lost: "expired", state: "pending" },
+  { lost: "trimmed", state: "pending" },
+  { lost: "epoch", state: "rejected" },
+]) test(`lost (${lost}) on a live link: what of qos 2 was written is ${state}`, async () => {
+  const peer = setUp();
+  peer.open();
+  const once = outcome(peer.page.send("x", 1, { qos: 2 }));
+  peer.socket.take();
+  peer.socket.welcomeAgain({ resumed: false, lost, seq: 9 });
+  await settled();
+  assert.equal(once.state, state);
+  assert.deepEqual(peer.socket.take(), []);
+  if (state === "rejected") return;
+  peer.socket.say("result", 1, true, "done");
+  await settled();
+  assert.equal(once.value, "done");
+});
+
 test("bytes go as they are", () => {
   const peer = setUp();
   peer.open();
