@@ -28,7 +28,8 @@ from .page_handler import PageHandler
 from .publisher import Ack, IdentityTarget, Page, PageTarget, Publisher, Receipt, Target
 from .site import get_publisher, login, logout, rotate_session
 from .socket import Socket
-from .templating import open_page, script_tag
+from .templating import form_tag, open_page, script_tag
+from .upload import Upload
 from .wire import Binary, Close, Push, Text
 
 __version__ = "0.1.0"
@@ -64,9 +65,11 @@ __all__ = [
     "Statistics",
     "Target",
     "Text",
+    "Upload",
     "WebSocketHandler",
     "add_delegates",
     "drain",
+    "form_tag",
     "get_publisher",
     "login",
     "logout",

@@ -156,6 +156,10 @@ class Broker(abc.ABC):
         """In one atomic step: claim the page, look up revocation, read its record and what came after its cursor."""
 
     @abc.abstractmethod
+    async def owner(self, page_id: str) -> Owner | None:
+        """Who has the page by its record; None: it has none, or nobody has attached it yet."""
+
+    @abc.abstractmethod
     async def detach(self, page_id: str, owner: Owner, *, left: bool) -> None:
         """The owner's socket has ended (`left`: it said goodbye). A page with another owner by now is left alone."""
 
@@ -358,6 +362,10 @@ class MemoryBroker(Broker):
         channels = cursors(hello.page_id, hello.session_id, hello.user_id, record.topics, hello.cursor.seq)
         replay = self._log.read(hello.cursor.epoch, channels, self._clock(), hello.limit)
         return Attached(claim, False, record.topics, replay)
+
+    async def owner(self, page_id: str) -> Owner | None:
+        record = self._records.get(page_id)
+        return record.owner if record else None
 
     async def detach(self, page_id: str, owner: Owner, *, left: bool) -> None:
         record = self._records.get(page_id)

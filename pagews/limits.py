@@ -68,6 +68,14 @@ class Limits:
     results_kept: int = 1000
     #: topics that one page may listen to
     topics: int = 100
+    #: bytes of the body of one post, which carries what a page sends where there is no WebSocket
+    post: int = 256 * KIB
+    #: messages in the body of one post
+    post_frames: int = 1000
+    #: bytes of the body of one form that comes with files
+    upload: int = 32 * MIB
+    #: streams and waiting polls of one browser session, which keep a connection of the browser each
+    held: int = 4
 
     def __post_init__(self) -> None:
         for field in fields(self):

@@ -137,18 +137,7 @@ class Node:
         Raises:
             ProtocolError: superseded, or its identity has ended; with the close code.
         """
-        page = PageSession(
-            arrival.page_id,
-            session_id=arrival.session_id,
-            user_id=arrival.user_id,
-            topics=dict.fromkeys(arrival.topics, 0),
-            document=arrival.document,
-            attempt=arrival.attempt,
-            epoch=arrival.cursor.epoch,
-            position=arrival.cursor.seq,
-            held_limit=self.limits.high_water,
-            socket=socket,
-        )
+        page = self._session(arrival, dict.fromkeys(arrival.topics, 0), socket)
         channels = page.cursors()
         self.hub.listen(page, channels)
         try:
@@ -196,7 +185,9 @@ class Node:
         if replay.lost is not None:
             self.counters.lost[replay.lost] += 1
             page.epoch, page.position = self.broker.position.epoch, replay.upto
-        self._observer.attached(page)
+        if not page.told:
+            page.told = True
+            self._observer.attached(page)
         if not self._write_replay(page, replay):
             self._spawn(page, self._catch_up)
 
@@ -231,16 +222,70 @@ class Node:
             self._end(page, code, reason)
         await self.broker.end(page_id)
 
+    # --- visits: what a page sends by other ways than its socket ------------------------------------------------------
+
+    async def visit(self, arrival: Arrival) -> PageSession:
+        """The page that a document speaks for without attaching it: the attached one if it is here, else one that is
+        in neither hub nor heartbeat.
+
+        Raises:
+            ProtocolError: the document does not have the page; with the close code.
+        """
+        owner = await self.broker.owner(arrival.page_id)
+        if owner is None:
+            raise ProtocolError("the page is not known here: attach it first", CloseCode.RESTART)
+        if owner.document != arrival.document:
+            raise ProtocolError("another document has this page", CloseCode.SUPERSEDED)
+        page = self.pages.get(arrival.page_id)
+        if page is not None and page.document == arrival.document:
+            return page
+        topics = await self.broker.topics(arrival.page_id)
+        return self._session(arrival, dict.fromkeys(arrival.topics, 0) if topics is None else topics, None)
+
+    async def leave(self, page: PageSession) -> None:
+        """The document of `page` has said goodbye by another way than its socket."""
+        attached = self.pages.get(page.id)
+        if attached is not None and attached.document == page.document:
+            attached.socket.end(CloseCode.NORMAL, "goodbye")
+            self._remove(attached, Event.BYE)
+        owner = await self.broker.owner(page.id)
+        if owner is not None and owner.document == page.document:
+            await self.broker.detach(page.id, owner, left=True)
+
+    async def settled(self, page_id: str, document: str, asker: Socket) -> None:
+        """Wait until nothing is left to do for a document, if `asker` was the last to ask for something."""
+        inbox = self._inboxes.get((page_id, document))
+        if inbox is not None and inbox.asker is asker:
+            await inbox.done()
+
+    # --- hub and heartbeat --------------------------------------------------------------------------------------------
+
+    def _session(self, arrival: Arrival, topics: dict[str, int], socket: Socket | None) -> PageSession:
+        return PageSession(
+            arrival.page_id,
+            session_id=arrival.session_id,
+            user_id=arrival.user_id,
+            topics=topics,
+            document=arrival.document,
+            attempt=arrival.attempt,
+            epoch=arrival.cursor.epoch,
+            position=arrival.cursor.seq,
+            held_limit=self.limits.high_water,
+            socket=socket,
+        )
+
     def _replace(self, page: PageSession) -> None:
         # Rule 15: the old socket leaves hub and heartbeat in one step, before the new one is welcomed.
         previous = self.pages.get(page.id)
         if previous is not None:
             previous.socket.end(CloseCode.SUPERSEDED, "a newer socket of this page is here")
+            if previous.document == page.document:
+                # To the application it has been attached all the time.
+                page.told, previous.told = previous.told, False
             self._remove(previous, Event.CUT)
         self.pages[page.id] = page
 
     def _remove(self, page: PageSession, event: Event) -> None:
-        was_welcomed = page.state is not State.HOLDING
         page.happened(event)
         if page.task is not None and page.task is not asyncio.current_task():
             page.task.cancel()
@@ -248,7 +293,8 @@ class Node:
         self._leave_hub(page)
         if self.pages.get(page.id) is page:
             del self.pages[page.id]
-        if was_welcomed:
+        if page.told:
+            page.told = False
             self._observer.detached(page)
 
     def _leave_hub(self, page: PageSession) -> None:
@@ -388,8 +434,11 @@ class Node:
         """The script of `page` has given a sign of life."""
         self._heartbeat.heard(page)
 
-    def submit(self, page: PageSession, job_id: int, job: Job, size: int = 0) -> bool:
-        """Run a job of a page, after those before it; False when too many wait, or too many bytes."""
+    def submit(self, page: PageSession, asker: Socket, job_id: int, job: Job, size: int = 0) -> bool:
+        """Run a job of a page, after those before it; False when too many wait, or too many bytes.
+
+        Its answer goes to the socket that has asked last, while that is open, else to the page's own.
+        """
         key = (page.id, page.document)
         inbox = self._inboxes.get(key)
         if inbox is None:
@@ -399,13 +448,18 @@ class Node:
                 self.limits.sends_bytes,
                 partial(self._inboxes.pop, key, None),
             )
+        inbox.asker = asker
         return inbox.submit(job_id, self._safe(job_id, job), size)
 
     def _answer(self, key: tuple[str, str], message: Message, last: bool) -> None:
-        page = self.pages.get(key[0])
-        if page is not None and page.document == key[1] and page.state is not State.HOLDING:
-            # A crowd of answers shares a write; a single one need not wait for the end of the turn.
-            (page.socket.send_at_once if last else page.socket.send)(message)
+        socket = self._inboxes[key].asker
+        if socket is None or socket.closed:
+            page = self.pages.get(key[0])
+            if page is None or page.document != key[1] or page.state is State.HOLDING:
+                return
+            socket = page.socket
+        # A crowd of answers shares a write; a single one need not wait for the end of the turn.
+        (socket.send_at_once if last else socket.send)(message)
 
     def _safe(self, job_id: int, job: Job) -> Job:
         async def run() -> Message | None:

@@ -146,6 +146,7 @@ class PageSession:
         "socket",
         "state",
         "task",
+        "told",
         "topics",
         "user_id",
     )
@@ -181,6 +182,8 @@ class PageSession:
         self.overflowed = False
         #: its record has changed: its topics must be asked for again
         self.relearn = False
+        #: the application has been told that it is attached
+        self.told = False
         self.state = State.RENDERED
         self._held: list[tuple[int, Any]] = []
         self._held_size = 0

@@ -66,6 +66,7 @@ class PageHandler(WebSocketHandler):
     # --- attach -------------------------------------------------------------------------------------------------------
 
     async def _hello(self, fields: wire.HelloFields, context: Context) -> Replies:
+        self._cancel_timer()
         site = self._site
         token = site.tokens.read(fields.token)
         identity = await site.identities.load(context.request)
@@ -79,7 +80,6 @@ class PageHandler(WebSocketHandler):
         cursor = Position(token.epoch, token.seq)
         if fields.epoch is not None and fields.seq is not None:
             cursor = Position(fields.epoch, fields.seq)
-        self._cancel_timer()
         arrival = Arrival(
             token.page,
             token.session,
@@ -90,18 +90,32 @@ class PageHandler(WebSocketHandler):
             fields.attempt,
             cursor,
         )
+        self._token = token
+        if not context.attaches:
+            return await self._visit(arrival, context)
         page, forked, replay = await site.node.attach(arrival, context.socket)
         self._page = page
-        self._token = token
         # Not in websocket_terminate: one that is overridden may fail, or forget the inherited one.
         context.socket.on_end = self._detach
-        context.page = Page(site.publisher, page.id, page.session_id, page.user_id, page.topics)
+        context.page = self._facade(page)
         fresh = None
         if forked or site.tokens.is_old(token):
             fresh = self._renew(page)
         context.socket.write(site.node.welcome(page, replay, forked=forked, token=fresh))
         site.node.go(page, replay)
         return None
+
+    async def _visit(self, arrival: Arrival, context: Context) -> Replies:
+        """A hello that proves who speaks, and attaches nothing."""
+        site = self._site
+        if await site.identities.is_revoked(arrival.session_id, arrival.user_id, arrival.since):
+            raise ProtocolError("the session has ended", CloseCode.IDENTITY)
+        self._page = page = await site.node.visit(arrival)
+        context.page = self._facade(page)
+        return None
+
+    def _facade(self, page: PageSession) -> Page:
+        return Page(self._site.publisher, page.id, page.session_id, page.user_id, page.topics)
 
     def _renew(self, page: PageSession) -> str:
         text = self._site.tokens.renewed(self._token, page=page.id, topics=list(page.topics))
@@ -125,8 +139,11 @@ class PageHandler(WebSocketHandler):
             return wire.token(self._renew(page))
         return None
 
-    def _bye(self, message: Bye, page: PageSession, context: Context) -> Replies:
-        self._left = True
+    async def _bye(self, message: Bye, page: PageSession, context: Context) -> Replies:
+        if context.attaches:
+            self._left = True
+        else:
+            await self._site.node.leave(page)
         return wire.Close(CloseCode.NORMAL, "goodbye")
 
     async def _ack(self, message: Ack, page: PageSession, context: Context) -> Replies:
@@ -137,24 +154,25 @@ class PageHandler(WebSocketHandler):
 
     def _send(self, message: Send, page: PageSession, context: Context) -> Replies:
         job, answered = partial(self._run, message, page, context), message.qos > 0
-        return self._submit(page, message.id, job, self._size, answered=answered)
+        return self._submit(page, context, message.id, job, self._size, answered=answered)
 
     def _join(self, message: Join, page: PageSession, context: Context) -> Replies:
-        return self._submit(page, message.id, lambda: self._subscribe(message, page, context))
+        return self._submit(page, context, message.id, lambda: self._subscribe(message, page, context))
 
     def _leave(self, message: Leave, page: PageSession, context: Context) -> Replies:
-        return self._submit(page, message.id, lambda: self._unsubscribe(message, page, context))
+        return self._submit(page, context, message.id, lambda: self._unsubscribe(message, page, context))
 
     def _submit(
         self,
         page: PageSession,
+        context: Context,
         job_id: int,
         job: Callable[[], Awaitable[Message | None]],
         size: int = 0,
         *,
         answered: bool = True,
     ) -> Replies:
-        if self._site.node.submit(page, job_id, job, size):
+        if self._site.node.submit(page, context.socket, job_id, job, size):
             return None
         self._site.counters.refused["sends waiting"] += 1
         return wire.failed(job_id, "limit", "too many sends wait for the server") if answered else None

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from tests.wire_client import TRANSPORTS, Transport
 from tools.programs import MINIMUM_NODE, find_chromium, find_node
 
 ON_CI = os.environ.get("CI") == "true"
@@ -41,6 +42,13 @@ def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest
     report = yield
     _refuse_skip(report)
     return report
+
+
+@pytest.fixture(params=TRANSPORTS)
+def transport(request: pytest.FixtureRequest) -> Transport:
+    """What carries a page's socket: a test that takes it runs once over each."""
+    found: Transport = request.param
+    return found
 
 
 @pytest.fixture(scope="session")

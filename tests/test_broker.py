@@ -307,3 +307,17 @@ async def test_a_time_to_live_beyond_the_retention_keeps_nothing_longer() -> Non
     desk.pass_time(63)
     assert desk.broker.log_size()[:3] == (0, 0, 0)
     assert not desk.broker._log._deadlines
+
+
+async def test_the_owner_of_a_page_is_the_newest_attempt_until_the_page_is_gone() -> None:
+    desk = await Desk().start()
+    assert await desk.broker.owner("p") is None
+    await desk.broker.set_topics("p", [], ["t"], [])
+    assert await desk.broker.owner("p") is None
+    await desk.attach(document="d", attempt=1)
+    await desk.attach(document="d", attempt=2)
+    assert await desk.broker.owner("p") == Owner("d", 2)
+    await desk.broker.detach("p", Owner("d", 2), left=True)
+    assert await desk.broker.owner("p") == Owner("d", 2, left=True)
+    await desk.broker.end("p")
+    assert await desk.broker.owner("p") is None

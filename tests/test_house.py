@@ -14,8 +14,20 @@ PACKAGE = Path(__file__).resolve().parent.parent / "pagews"
 # From the ground up. A room imports rooms that stand before it in this table, on its own floor or below; for its types
 # alone it may name any room of its floor. `__init__` is the door, which only the attic goes through.
 FLOORS = {
-    "pure": ("errors", "limits", "targets", "wire", "counters", "log", "page"),
-    "asyncio": ("tasks", "handler", "socket", "broker", "delegates", "hub", "heartbeat", "inbox", "node", "publisher"),
+    "pure": ("errors", "limits", "targets", "wire", "text_frames", "counters", "log", "form_data", "page"),
+    "asyncio": (
+        "tasks",
+        "upload",
+        "handler",
+        "socket",
+        "broker",
+        "delegates",
+        "hub",
+        "heartbeat",
+        "inbox",
+        "node",
+        "publisher",
+    ),
     "aiohttp": (
         *(
             "encryption",
@@ -24,9 +36,15 @@ FLOORS = {
             "site",
             "origin",
             "static_files",
+            "form_outcome",
             "templating",
             "page_handler",
             "controller",
+            "requests",
+            "form_body",
+            "form",
+            "carriers",
+            "fallback",
             "renew",
             "drain",
         ),

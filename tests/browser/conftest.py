@@ -13,6 +13,7 @@ import pytest_asyncio
 from playwright.async_api import Browser, BrowserContext, async_playwright
 
 from tests.faults import HOST, FaultProxy
+from tests.wire_client import Transport
 
 from .journal import PATIENCE
 from .site import Site
@@ -53,13 +54,20 @@ async def browser(chromium: Path) -> AsyncIterator[Browser]:
         await launched.close()
 
 
+@pytest.fixture
+def transport() -> Transport | None:
+    """What the pages of a test are forced to; None: they choose."""
+    return "websocket"
+
+
 @pytest_asyncio.fixture(loop_scope="session")
-async def serve() -> AsyncIterator[Serve]:
+async def serve(transport: Transport | None) -> AsyncIterator[Serve]:
     """Starts sites, which stop when the test is over."""
     async with AsyncExitStack() as stack:
 
         async def start(site: Site | None = None, *, port: int = 0, **setup: Any) -> Site:
             site = site or Site(**setup)
+            site.transport = transport
             await site.start(port)
             stack.push_async_callback(site.stop)
             return site
