@@ -4,6 +4,10 @@
 PYTHON ?= python3
 PORT ?= 8080
 
+# How long `make soak` goes on, and where it begins; without a seed anywhere.
+SECONDS ?= 60
+SEED ?=
+
 VENV := .venv
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -23,13 +27,14 @@ MODULES := node_modules/.package-lock.json
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test lint bench mutants clean
+.PHONY: help demo test lint bench mutants soak clean
 
 help:
 	@echo "make demo    serve the demo at http://127.0.0.1:$(PORT) (another port: make demo PORT=9000)"
 	@echo "make test    run every test: Python, JavaScript, and in Chromium"
 	@echo "make lint    check style and types"
 	@echo "make mutants put known faults into the core, which the tests must catch"
+	@echo "make soak    run random histories of the core for a minute (make soak SECONDS=600 SEED=7)"
 	@echo "make bench   measure against plain aiohttp and python-socketio"
 	@echo "make clean   remove what the others have made"
 
@@ -52,6 +57,9 @@ bench: $(TOOLS)
 
 mutants: $(TOOLS)
 	python -m tools.mutants
+
+soak: $(TOOLS)
+	@python -m tools.soak --seconds $(SECONDS) $(if $(SEED),--seed $(SEED))
 
 clean:
 	rm -rf $(VENV) node_modules build dist pagews.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
+import os
 import sys
 import time
-from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 
 from benchmarks import report
-from benchmarks.accounting import allow_open_files
+from benchmarks.accounting import allow_open_files, separate_cores
 from benchmarks.errors import MeasurementFailed
 from benchmarks.goals import Series
-from benchmarks.measures import Contender
-from benchmarks.rounds import GROWTH_NAMES, GROWTH_TURNS, TURN_NAMES, TURNS, Figures, growth_turn, turn
+from benchmarks.rounds import GROWTH_NAMES, ROUND_NAMES, growth_round, usual_round
 from benchmarks.script_size import script_kilobytes
 from benchmarks.settings import FULL, QUICK, Settings
 
-_NAMES = (*sorted(TURN_NAMES | GROWTH_NAMES), "script")
+_NAMES = (*sorted(ROUND_NAMES | GROWTH_NAMES), "script")
 _RESULTS = Path(__file__).resolve().parent / "results"
 # Files that a process has open besides its sockets.
 _OTHER_FILES = 200
@@ -45,28 +45,29 @@ def main() -> None:
     complete = settings == FULL and names == set(_NAMES)
     path = _RESULTS / ("latest.json" if complete else "partial.json")
     report.write(path, report.document(series, settings, remarks))
-    print(f"\nAll rounds: benchmarks/results/{path.name}")
+    print(f"\nAll cycles: benchmarks/results/{path.name}")
 
 
 def _within_open_files(settings: Settings) -> tuple[Settings, list[str]]:
-    pages = allow_open_files() - _OTHER_FILES
+    pages = allow_open_files() - settings.few_pages - _OTHER_FILES
     if pages >= settings.many_pages:
         return settings, []
     remark = f"growth and idle are measured up to {pages} pages: this system does not allow more open files"
     return replace(settings, many_pages=pages, idle_pages=min(pages, settings.idle_pages)), [remark]
 
 
-async def _measure(names: Collection[str], settings: Settings, remarks: list[str]) -> Series:
+async def _measure(names: frozenset[str], settings: Settings, remarks: list[str]) -> Series:
     series: Series = {}
-    for index in range(settings.rounds):
-        if not TURN_NAMES.isdisjoint(names):
-            for contender in _rotated(TURNS, index):
-                _say(f"round {index + 1} of {settings.rounds}: {contender.name}, {settings.pages} pages")
-                _add(series, contender, await turn(contender, settings, names))
-        if not GROWTH_NAMES.isdisjoint(names):
-            for contender in _rotated(GROWTH_TURNS, index):
-                _say(f"round {index + 1} of {settings.rounds}: {contender.name}, {settings.many_pages} pages")
-                _add(series, contender, await growth_turn(contender, settings, names))
+    core = _stay_on_own_core(remarks)
+    # Collected between the slices: a pause of the load client would be taken for the server's latency.
+    gc.disable()
+    for index in range(0 if ROUND_NAMES.isdisjoint(names) else settings.rounds):
+        _say(f"round {index + 1} of {settings.rounds}: {settings.pages} pages")
+        await usual_round(series, settings, names, core)
+    growth_names = GROWTH_NAMES & names
+    for index in range(settings.growth_rounds if "growth" in growth_names else len(growth_names)):
+        _say(f"growth, round {index + 1}: {settings.many_pages} pages")
+        await growth_round(series, settings, names, core, idle="idle" in names and index == 0)
     if "script" in names:
         size, remark = await script_kilobytes()
         series["script"] = {"pagews": [size]}
@@ -74,15 +75,15 @@ async def _measure(names: Collection[str], settings: Settings, remarks: list[str
     return series
 
 
-def _rotated(contenders: tuple[Contender, ...], by: int) -> tuple[Contender, ...]:
-    """No server always comes first: what a round warms up, its neighbours profit from."""
-    by %= len(contenders)
-    return contenders[by:] + contenders[:by]
-
-
-def _add(series: Series, contender: Contender, figures: Figures) -> None:
-    for figure, value in figures.items():
-        series.setdefault(figure, {}).setdefault(contender.name, []).append(value)
+def _stay_on_own_core(remarks: list[str]) -> int | None:
+    """Keep the load client on one core; returns the servers', which take turns."""
+    cores = separate_cores()
+    if cores is None:
+        remarks.append("load client and servers share the only core")
+        return None
+    own, servers = cores
+    os.sched_setaffinity(0, {own})
+    return servers
 
 
 def _say(text: str) -> None:

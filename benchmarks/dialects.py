@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import secrets
 from abc import ABC, abstractmethod
 
 from benchmarks.errors import MeasurementFailed
 from benchmarks.frames import text_frame, upgrade_request
-from benchmarks.visits import Visit
+from benchmarks.visits import Document, Visit
 
 
 class Dialect(ABC):
@@ -20,21 +19,32 @@ class Dialect(ABC):
     def opening(self, visit: Visit) -> bytes:
         """The upgrade request."""
 
-    def greeting(self, visit: Visit) -> bytes:
+    def greeting(self, document: Document) -> bytes:
         """What the page says when the upgrade has been answered."""
         return b""
 
-    def completes_attach(self, frame: bytes) -> bool:
+    def completes_attach(self, frame: bytes, document: Document) -> bool:
         """Whether the page is attached once it has received this frame."""
         return False
+
+    def acknowledgement(self, frame: bytes) -> bytes:
+        """What the page says to a message once its delegate has run; empty when nobody asked."""
+        return b""
+
+    def is_confirmation(self, frame: bytes) -> bool:
+        """Whether this frame says that an acknowledgement has been filed."""
+        return False
+
+    def left(self, document: Document, last_delivery: bytes) -> None:  # noqa: B027 - most remember nothing
+        """The socket of this document was cut after this message: what it has to remember to come back."""
 
     def answer(self, frame: bytes) -> bytes:
         """What the page says to a frame that delivers nothing."""
         raise MeasurementFailed(f"unexpected frame {frame[:200]!r}")
 
     @abstractmethod
-    def echo(self, payload: str) -> bytes:
-        """A message that the server answers with the same payload."""
+    def echo(self, payload: str, number: int, qos: int) -> bytes:
+        """A message that the server answers with the same payload; the page's `number`-th, from 1."""
 
 
 class Plain(Dialect):
@@ -45,7 +55,7 @@ class Plain(Dialect):
     def opening(self, visit: Visit) -> bytes:
         return upgrade_request(visit.port, "/socket", {"Cookie": visit.cookie, "Origin": visit.origin})
 
-    def echo(self, payload: str) -> bytes:
+    def echo(self, payload: str, number: int, qos: int) -> bytes:
         return text_frame(payload.encode())
 
 
@@ -56,21 +66,46 @@ class Pagews(Dialect):
         headers = {"Cookie": visit.cookie, "Origin": visit.origin, "Sec-WebSocket-Protocol": "pagews.v1"}
         return upgrade_request(visit.port, "/pagews/socket", headers)
 
-    def greeting(self, visit: Visit) -> bytes:
-        hello = {"token": visit.token, "document": secrets.token_hex(16), "attempt": 1, "transport": "websocket"}
+    def greeting(self, document: Document) -> bytes:
+        hello: dict[str, object] = {
+            "token": document.visit.token,
+            "document": document.id,
+            "attempt": document.attempt,
+            "transport": "websocket",
+        }
+        if document.epoch is not None:
+            hello |= {"epoch": document.epoch, "seq": document.seq}
         return text_frame(json.dumps(["hello", hello], separators=(",", ":")).encode())
 
-    def completes_attach(self, frame: bytes) -> bool:
-        return frame.startswith(b'["welcome",')
+    def completes_attach(self, frame: bytes, document: Document) -> bool:
+        if not frame.startswith(b'["welcome",'):
+            return False
+        welcome = json.loads(frame)[1]
+        if not welcome["resumed"] or welcome["forked"]:
+            raise MeasurementFailed(f"the page was not taken back: {frame!r}")
+        document.epoch = welcome["epoch"]
+        return True
+
+    def acknowledgement(self, frame: bytes) -> bytes:
+        # A push without a receipt ends with its data, which is text.
+        if frame.endswith(b'"]'):
+            return b""
+        return text_frame(b'["ack",%b,true,null]' % frame[frame.rindex(b",") + 1 : -1])
+
+    def is_confirmation(self, frame: bytes) -> bool:
+        return frame.startswith(b'["acked",')
+
+    def left(self, document: Document, last_delivery: bytes) -> None:
+        document.attempt += 1
+        document.seq = json.loads(last_delivery)[1] if last_delivery else 0
 
     def answer(self, frame: bytes) -> bytes:
         if frame.startswith(b'["ping",'):
             return text_frame(b'["pong"]')
         return super().answer(frame)
 
-    def echo(self, payload: str) -> bytes:
-        # An id counts up from 1 within a document, and each page asks for one echo only.
-        return text_frame(f'["send",1,1,"echo","{payload}"]'.encode())
+    def echo(self, payload: str, number: int, qos: int) -> bytes:
+        return text_frame(f'["send",{number},{qos},"echo","{payload}"]'.encode())
 
 
 class SocketIO(Dialect):
@@ -80,7 +115,7 @@ class SocketIO(Dialect):
         headers = {"Cookie": visit.cookie, "Origin": visit.origin}
         return upgrade_request(visit.port, "/socket.io/?EIO=4&transport=websocket", headers)
 
-    def completes_attach(self, frame: bytes) -> bool:
+    def completes_attach(self, frame: bytes, document: Document) -> bool:
         return frame.startswith(b"40")
 
     def answer(self, frame: bytes) -> bytes:
@@ -90,5 +125,5 @@ class SocketIO(Dialect):
             return text_frame(b"3")
         return super().answer(frame)
 
-    def echo(self, payload: str) -> bytes:
+    def echo(self, payload: str, number: int, qos: int) -> bytes:
         return text_frame(f'420["echo","{payload}"]'.encode())

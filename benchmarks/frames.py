@@ -1,4 +1,4 @@
-"""The bytes of a WebSocket client."""
+"""The bytes of WebSockets."""
 
 from __future__ import annotations
 
@@ -32,6 +32,11 @@ def text_frame(text: bytes) -> bytes:
     if len(text) < 126:
         return bytes((0x80 | TEXT, 0x80 | len(text))) + _MASK_KEY + text
     return bytes((0x80 | TEXT, 0x80 | 126)) + len(text).to_bytes(2, "big") + _MASK_KEY + text
+
+
+def server_frame(text: bytes) -> bytes:
+    """An unmasked text frame of less than 126 bytes, as a server sends it."""
+    return bytes((0x80 | TEXT, len(text))) + text
 
 
 class FrameReader:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
+import time
 from pathlib import Path
 from types import TracebackType
+from typing import NamedTuple
 
 from benchmarks import accounting
 from benchmarks.errors import MeasurementFailed
@@ -13,19 +16,34 @@ from benchmarks.errors import MeasurementFailed
 _ROOT = Path(__file__).resolve().parent.parent
 _ANSWER_SECONDS = 30
 _END_SECONDS = 15
+_POLL_SECONDS = 0.02
+
+
+class Holdings(NamedTuple):
+    """What a server holds for its pages."""
+
+    tasks: int
+    files: int
+    pages: int
 
 
 class ServerProcess:
-    """``async with ServerProcess("benchmarks.servers.plain") as server``: listening within, ended afterwards."""
+    """``async with ServerProcess("benchmarks.servers.plain", core) as server``: listening within, ended afterwards.
 
-    def __init__(self, module: str) -> None:
+    It stays on `core`: what moves between cores finds its caches cold, and what shares one with the load client waits.
+    """
+
+    def __init__(self, module: str, core: int | None) -> None:
         self._module = module
+        self._core = core
         self.port = 0
 
     async def __aenter__(self) -> ServerProcess:
         self._process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", self._module, cwd=_ROOT, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
         )
+        if self._core is not None:
+            os.sched_setaffinity(self._process.pid, {self._core})
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._commands, self._answers = self._process.stdin, self._process.stdout
@@ -50,18 +68,40 @@ class ServerProcess:
 
     async def resident_bytes(self) -> int:
         """Resident memory after garbage has been collected."""
-        self.command("collect")
-        await self._answer()
+        await self.collect()
         return accounting.resident_bytes(self._process.pid)
+
+    async def collect(self) -> None:
+        """Collect the server's garbage, so that what it finds next is its own."""
+        await self._ask("collect")
+
+    async def look(self) -> None:
+        """Let the server look up which pages are attached, where it has to."""
+        await self._ask("look")
 
     async def attached(self, count: int) -> None:
         """Wait until the server has exactly so many pages attached."""
         async with asyncio.timeout(_ANSWER_SECONDS):
             while True:
-                self.command("attached")
-                if int(await self._answer()) == count:
+                if int(await self._ask("attached")) == count:
                     return
-                await asyncio.sleep(0.02)
+                await asyncio.sleep(_POLL_SECONDS)
+
+    async def holdings(self, at_most: Holdings | None = None, seconds: float = 5) -> Holdings:
+        """What the server holds, once that is steady and, within these seconds, no more than `at_most`."""
+        end = time.monotonic() + seconds
+        before = None
+        while True:
+            found = Holdings(*map(int, (await self._ask("holdings")).split()))
+            enough = at_most is None or all(map(int.__le__, found, at_most))
+            if (found == before and enough) or time.monotonic() > end:
+                return found
+            before = found
+            await asyncio.sleep(_POLL_SECONDS)
+
+    async def _ask(self, question: str) -> str:
+        self.command(question)
+        return await self._answer()
 
     async def _answer(self) -> str:
         async with asyncio.timeout(_ANSWER_SECONDS):

@@ -12,12 +12,13 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
-from benchmarks.goals import GOALS, Series
+from benchmarks.goals import COMPARISONS, Series
 from benchmarks.settings import Settings
 
 _CONTENDERS = {"pagews": "pagews", "plain": "plain aiohttp", "socketio": "python-socketio"}
 _FIGURES = {
     "broadcast": "broadcast, µs CPU a message",
+    "bare": "the same frame to all by transport.write, µs CPU a message",
     "burst": "ten pushes a turn to a page, µs CPU a message",
     "broadcast burst": "ten broadcasts a turn, µs CPU a message",
     "broadcast few": "broadcast to few pages, µs CPU a message",
@@ -28,27 +29,46 @@ _FIGURES = {
     "latency p50": "push latency p50, µs",
     "latency p99": "push latency p99, µs",
     "echo": "send and its result, µs CPU",
+    "broadcast qos 0": "broadcast qos 0, µs CPU a message",
+    "broadcast qos 1": "broadcast qos 1, µs CPU a message",
+    "broadcast qos 2": "broadcast qos 2 and answers, µs CPU a message",
+    "push qos 0": "push to a page qos 0, µs CPU",
+    "push qos 1": "push to a page qos 1, µs CPU",
+    "push qos 2": "push to a page qos 2 and its answer, µs CPU",
+    "send qos 1": "send qos 1 and its result, µs CPU",
+    "send qos 2": "send qos 2 and its result, µs CPU",
+    "arrive": "all attach at once, µs CPU a page",
+    "arrive time": "all attach at once, ms until the last is live",
+    "resume": "all come back at once, µs CPU a page",
+    "resume time": "all come back at once, ms until the last is live",
+    "tasks before resets": "tasks before all pages attach and are reset",
+    "tasks after resets": "tasks after it",
+    "files before resets": "open files before it",
+    "files after resets": "open files after it",
+    "pages before resets": "attached pages before it",
+    "pages after resets": "attached pages after it",
     "idle": "idle pages, % of a core",
     "script": "client script, kB min+gzip",
 }
 
 
 def table(series: Series) -> str:
-    """Figures and goals, each as the median of the rounds and, in brackets, the lowest and the highest."""
+    """Figures and comparisons, each as the median of all cycles and, in brackets, the quartiles."""
     lines = [_row("", *_CONTENDERS.values())]
     for figure, text in _FIGURES.items():
         if figure in series:
             lines.append(_row(text, *(_spread(series[figure].get(contender, [])) for contender in _CONTENDERS)))
-    lines += ["", _row("goal, pagews", "measured", "at most", "")]
-    for goal in GOALS:
-        if values := goal.values(series):
-            verdict = "met" if statistics.median(values) <= goal.bound else "missed"
-            lines.append(_row(goal.text, _spread(values), f"{goal.bound:.2f}", verdict))
+    lines += ["", _row("pagews", "measured", "at most", "")]
+    for comparison in COMPARISONS:
+        if values := comparison.values(series):
+            bound = comparison.bound
+            judgement = ("-",) if bound is None else (f"{bound:.2f}", "met" if _is_met(values, bound) else "missed")
+            lines.append(_row(comparison.text, _spread(values), *judgement))
     return "\n".join(lines)
 
 
 def document(series: Series, settings: Settings, remarks: Sequence[str]) -> str:
-    """Everything as JSON: where it was measured, what was found, all rounds."""
+    """Everything as JSON: where it was measured, what was found, all cycles."""
     found = {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": {"cpus": os.cpu_count(), "system": platform.system(), "architecture": platform.machine()},
@@ -58,17 +78,16 @@ def document(series: Series, settings: Settings, remarks: Sequence[str]) -> str:
         },
         "settings": asdict(settings),
         "remarks": list(remarks),
-        "goals": {
-            goal.text: {
+        "comparisons": {
+            comparison.text: {
                 "measured": statistics.median(values),
-                "at_most": goal.bound,
-                "met": statistics.median(values) <= goal.bound,
-                "rounds": list(values),
+                "at_most": comparison.bound,
+                "met": None if comparison.bound is None else _is_met(values, comparison.bound),
             }
-            for goal in GOALS
-            if (values := goal.values(series))
+            for comparison in COMPARISONS
+            if (values := comparison.values(series))
         },
-        "rounds": series,
+        "cycles": series,
     }
     return json.dumps(_rounded(found), indent=2, ensure_ascii=False) + "\n"
 
@@ -82,10 +101,17 @@ def _row(text: str, *cells: str) -> str:
     return (f"{text:<50}" + "".join(f"{cell:<30}" for cell in cells)).rstrip()
 
 
+def _is_met(values: Sequence[float], bound: float) -> bool:
+    return statistics.median(values) <= bound
+
+
 def _spread(values: Sequence[float]) -> str:
     if not values:
         return "-"
-    return f"{statistics.median(values):.2f} [{min(values):.2f} - {max(values):.2f}]"
+    if len(values) == 1:
+        return f"{values[0]:.2f}"
+    lower, median, upper = statistics.quantiles(values, n=4, method="inclusive")
+    return f"{median:.2f} [{lower:.2f} - {upper:.2f}]"
 
 
 def _rounded(value: object) -> object:

@@ -7,22 +7,46 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Counts of one run; `quick` ones are for the time while something is being changed."""
+    """Counts of one run; `quick` ones are for the time while something is being changed.
+
+    A cycle is one slice of work for each server, one server after the other. Each figure has one cycle more than is
+    said here: its first is the warm-up, and not counted.
+    """
 
     rounds: int
-    """How often every server has its turn."""
+    """How often everything is measured with fresh processes."""
     pages: int
-    """Pages attached while broadcast, burst, memory, attach, latency and echo are measured."""
+    """Pages attached to each server while all but growth and idle is measured."""
+    attach_cycles: int
+    """Cycles in which all pages attach anew, for attach, resume and resets."""
+    cycles: int
+    """Cycles of broadcast."""
+    qos_cycles: int
+    """Cycles of qos."""
+    echo_cycles: int
+    """Cycles of echo."""
+    burst_cycles: int
+    """Cycles of the bursts."""
     messages: int
-    """Messages received for one figure of broadcast and burst."""
+    """Messages of a slice of broadcast; one of a burst has ten for each page."""
+    qos_messages: int
+    """Messages of a slice of qos."""
+    echoes: int
+    """Pages that ask for an echo in a slice of it."""
+    latency_cycles: int
+    """Cycles of latency, each a percentile."""
     singles: int
-    """Messages timed for one figure of latency."""
+    """Messages timed for one percentile; the servers take turns within them, too."""
+    growth_rounds: int
+    """As `rounds`, of growth."""
+    growth_cycles: int
+    """Cycles of growth."""
     few_pages: int
     """The lower end of growth."""
     many_pages: int
     """The upper end of growth."""
     idle_pages: int
-    """Pages attached while the idle server is watched."""
+    """Pages attached while the idle server is watched, once in a run."""
     idle_seconds: float
     """How long it is watched: longer than a heartbeat."""
 
@@ -30,18 +54,38 @@ class Settings:
 FULL = Settings(
     rounds=3,
     pages=1000,
-    messages=20_000,
+    attach_cycles=2,
+    cycles=15,
+    qos_cycles=8,
+    echo_cycles=30,
+    burst_cycles=3,
+    messages=2000,
+    qos_messages=2000,
+    echoes=50,
+    latency_cycles=3,
     singles=1000,
+    growth_rounds=2,
+    growth_cycles=10,
     few_pages=100,
     many_pages=9000,
     idle_pages=5000,
     idle_seconds=26,
 )
 QUICK = Settings(
-    rounds=3,
+    rounds=1,
     pages=200,
-    messages=4_000,
+    attach_cycles=2,
+    cycles=10,
+    qos_cycles=5,
+    echo_cycles=10,
+    burst_cycles=2,
+    messages=1000,
+    qos_messages=1000,
+    echoes=50,
+    latency_cycles=2,
     singles=200,
+    growth_rounds=1,
+    growth_cycles=4,
     few_pages=100,
     many_pages=1000,
     idle_pages=0,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import re
-from dataclasses import dataclass
+import secrets
+from dataclasses import dataclass, field
 
 from benchmarks.errors import MeasurementFailed
 
@@ -29,6 +30,18 @@ class Visit:
     @property
     def origin(self) -> str:
         return f"http://127.0.0.1:{self.port}"
+
+
+@dataclass(slots=True)
+class Document:
+    """One document of a browser, over all its sockets."""
+
+    visit: Visit
+    id: str = field(default_factory=lambda: secrets.token_hex(16))
+    attempt: int = 1
+    epoch: str | None = None
+    """Of the cursor; None until the first socket was cut."""
+    seq: int = 0
 
 
 async def fetch_visits(port: int, count: int) -> list[Visit]:

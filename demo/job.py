@@ -6,7 +6,7 @@ from pathlib import Path
 from aiohttp import web
 
 import pagews
-from demo.running import PageTasks, page_tasks
+from demo.running import PageTasks
 
 PACE = 0.15  # seconds between two packages, so that one can watch
 
@@ -48,4 +48,3 @@ def count_lines(package: Path) -> int:
 
 def setup(app: web.Application) -> None:
     app[JOBS] = PageTasks(limit=8)
-    app.cleanup_ctx.append(page_tasks(JOBS))

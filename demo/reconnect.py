@@ -11,7 +11,7 @@ from aiohttp import web
 from msgspec import Meta, Struct
 
 import pagews
-from demo.running import PageTasks, page_tasks
+from demo.running import PageTasks
 
 RATE = 20.0  # pushes a second
 TOTAL = 600  # then the stream stops by itself
@@ -56,4 +56,3 @@ async def stream(page: pagews.Page, run: int) -> None:
 
 def setup(app: web.Application) -> None:
     app[STREAMS] = PageTasks(limit=100)
-    app.cleanup_ctx.append(page_tasks(STREAMS))

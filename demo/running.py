@@ -1,9 +1,7 @@
 """Work that goes on behind a page while its delegate has long answered."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine
-
-from aiohttp import web
+from collections.abc import Coroutine
 
 import pagews
 
@@ -21,7 +19,7 @@ class PageTasks:
         if len(self._tasks) >= self.limit:
             work.close()
             raise pagews.DelegateError("busy", "Too many others do this just now. Try again in a moment.")
-        task = asyncio.get_running_loop().create_task(work)
+        task = page.create_task(work)
         self._tasks[page.id] = task
         task.add_done_callback(lambda done: self._forget(page.id, done))
 
@@ -30,26 +28,6 @@ class PageTasks:
         task = self._tasks.pop(page_id, None)
         return task is not None and task.cancel()
 
-    async def close(self) -> None:
-        tasks = list(self._tasks.values())
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-
     def _forget(self, page_id: str, task: asyncio.Task[None]) -> None:
         if self._tasks.get(page_id) is task:
             del self._tasks[page_id]
-
-
-def page_tasks(key: web.AppKey[PageTasks]) -> Callable[[web.Application], AsyncIterator[None]]:
-    """A cleanup context that ends what still runs under ``key`` when the application stops."""
-
-    async def context(app: web.Application) -> AsyncIterator[None]:
-        async def stop(page: pagews.Page) -> None:
-            app[key].stop(page.id)
-
-        pagews.get_publisher(app).on_gone.append(stop)
-        yield
-        await app[key].close()
-
-    return context

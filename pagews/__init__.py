@@ -15,6 +15,7 @@ from .errors import (
     ConfigurationError,
     DelegateError,
     EncodingError,
+    LimitExceeded,
     MessageTooLarge,
     NotAuthorized,
     PageGone,
@@ -25,7 +26,8 @@ from .errors import (
 from .handler import Context, WebSocketHandler
 from .limits import Limits
 from .page_handler import PageHandler
-from .publisher import Ack, IdentityTarget, Page, PageTarget, Publisher, Receipt, Target
+from .publisher import IdentityTarget, Page, PageTarget, Publisher, Target
+from .receipts import Ack, Receipt
 from .site import get_publisher, login, logout, rotate_session
 from .socket import Socket
 from .templating import form_tag, open_page, script_tag
@@ -47,6 +49,7 @@ __all__ = [
     "DelegateTableDef",
     "EncodingError",
     "IdentityTarget",
+    "LimitExceeded",
     "Limits",
     "MemoryBroker",
     "MessageTooLarge",

@@ -1,7 +1,7 @@
 """The broker: the log, and what must outlive a socket. `MemoryBroker` is the embedded one.
 
-The broker keeps for each page that attached, joined or sent one bounded record; it says who owns a page, what has been
-revoked, and when a page is gone.
+The broker keeps for each page that attached, joined, stored something or runs a task one bounded record; it says who
+owns a page, what has been revoked, and when a page is gone.
 """
 
 from __future__ import annotations
@@ -16,10 +16,12 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Final, NamedTuple, Protocol
 
+from .errors import LimitExceeded, PageGone
 from .limits import Limits
 from .log import Log, Replay
 from .page import Claim, Owner, contend, cursors
 from .targets import Address
+from .variables import Variables, appended, increased
 from .wire import Draft, Message, Push
 
 
@@ -64,6 +66,9 @@ class Receiver(Protocol):
 
     def answered(self, answer: Answer) -> None:
         """A page has answered a push of this node."""
+
+    def ended(self, page_id: str) -> None:
+        """A page is gone, or the record of one that never attached has run out; told to every node."""
 
     def gone(self, page_id: str, session_id: str, user_id: str | None) -> None:
         """A page that was once attached is gone; told once in the whole cluster."""
@@ -153,11 +158,14 @@ class Broker(abc.ABC):
 
     @abc.abstractmethod
     async def attach(self, hello: Attach) -> Attached:
-        """In one atomic step: claim the page, look up revocation, read its record and what came after its cursor."""
+        """In one atomic step: claim the page, look up revocation, read its record and what came after its cursor.
+
+        A node gets the answers about one page in the order of their claims.
+        """
 
     @abc.abstractmethod
     async def owner(self, page_id: str) -> Owner | None:
-        """Who has the page by its record; None: it has none, or nobody has attached it yet."""
+        """Who has the page by its record; None: nobody has attached it yet, or it has ended."""
 
     @abc.abstractmethod
     async def detach(self, page_id: str, owner: Owner, *, left: bool) -> None:
@@ -178,7 +186,45 @@ class Broker(abc.ABC):
 
     @abc.abstractmethod
     async def topics(self, page_id: str) -> dict[str, int] | None:
-        """What a page listens to by its record: each topic with the number since when; None: it has no record."""
+        """What a page listens to by its record: each topic with the number since when; None: that is in its token."""
+
+    @abc.abstractmethod
+    async def keep(self, page_id: str) -> None:
+        """See that the page has a record, which says when it ends: one that never attaches, after the retention.
+
+        Raises:
+            PageGone: the page is known to have ended.
+        """
+
+    @abc.abstractmethod
+    async def get_variable(self, page_id: str, name: str) -> bytes | None:
+        """A variable of a page, as JSON; None when there is none. Makes no record."""
+
+    @abc.abstractmethod
+    async def set_variable(self, page_id: str, name: str, value: bytes | None) -> None:
+        """Keep a variable, as JSON, in the page's record; None: forget it.
+
+        Raises:
+            LimitExceeded: above a bound; nothing was stored. PageGone: the page is known to have ended.
+        """
+
+    @abc.abstractmethod
+    async def incr_variable(self, page_id: str, name: str, by: int) -> int:
+        """In one step: add to a variable that is a whole number, 0 when there is none; returns the sum.
+
+        Raises:
+            TypeError: it is no whole number. ValueError: the sum is beyond 2**53 - 1.
+            and what `set_variable` raises.
+        """
+
+    @abc.abstractmethod
+    async def append_variable(self, page_id: str, name: str, item: bytes) -> None:
+        """In one step: append to a variable that is a list, an empty one when there is none.
+
+        Raises:
+            TypeError: it is no list.
+            and what `set_variable` raises.
+        """
 
     @abc.abstractmethod
     async def end(self, page_id: str) -> None:
@@ -215,13 +261,14 @@ class Broker(abc.ABC):
 
 @dataclass(slots=True)
 class _Record:
-    """What is kept of a page from its first attach, join or send until it is gone.
+    """What is kept of a page from its first attach, join, variable or task until it is gone.
 
-    `gone`: its end has been told; it is kept only because its document could still resume. `due`: when it ends if
-    nobody attaches. `head`: the log's when it was last attached, above every cursor it has.
+    `topics`: None while those of its token are all. `gone`: its end has been told; it is kept only because its document
+    could still resume. `due`: when it ends if nobody attaches. `head`: the log's when it was made or last attached,
+    above every cursor it has.
     """
 
-    topics: dict[str, int]
+    topics: dict[str, int] | None = None
     session_id: str = ""
     user_id: str | None = None
     owner: Owner | None = None
@@ -231,6 +278,7 @@ class _Record:
     gone: bool = False
     sends: OrderedDict[int, Message | None] | None = None
     sends_size: int = 0
+    variables: Variables | None = None
 
     def owned_by(self, document: str) -> bool:
         return self.owner is not None and self.owner.document == document
@@ -277,6 +325,7 @@ class MemoryBroker(Broker):
         self._keys: OrderedDict[tuple[str, str], tuple[float, int]] = OrderedDict()
         self._gone: OrderedDict[str, float] = OrderedDict()
         self._revoked: OrderedDict[str, float] = OrderedDict()
+        self._variables_size = 0
 
     async def start(self, receiver: Receiver) -> None:
         self._receiver = receiver
@@ -294,7 +343,7 @@ class MemoryBroker(Broker):
                 continue
             may_resume = self._may_resume(record)
             if not may_resume or (record.owner is not None and record.owner.left):
-                self._tell_gone(page_id, record)
+                self._end(page_id, record)
             if may_resume:
                 self._expect(page_id, record, RECORD_MARGIN)
             else:
@@ -350,11 +399,13 @@ class MemoryBroker(Broker):
         if claim is not Claim.GRANTED or revoked:
             return Attached(claim, revoked, {}, Replay(None, [], 0, False))
         if record is None:
-            record = self._records[hello.page_id] = _Record(topics=dict.fromkeys(hello.topics, 0))
+            record = self._records[hello.page_id] = _Record()
         if record.owner is not None and record.owner.document != hello.document:
             record.sends, record.sends_size = None, 0
             if record.gone:
-                record.topics = dict.fromkeys(hello.topics, 0)
+                record.topics = None
+        if record.topics is None:
+            record.topics = dict.fromkeys(hello.topics, 0)
         record.session_id, record.user_id = hello.session_id, hello.user_id
         record.owner = Owner(hello.document, hello.attempt)
         record.attached, record.gone = True, False
@@ -365,7 +416,7 @@ class MemoryBroker(Broker):
 
     async def owner(self, page_id: str) -> Owner | None:
         record = self._records.get(page_id)
-        return record.owner if record else None
+        return None if record is None or record.gone else record.owner
 
     async def detach(self, page_id: str, owner: Owner, *, left: bool) -> None:
         record = self._records.get(page_id)
@@ -379,13 +430,11 @@ class MemoryBroker(Broker):
     async def set_topics(
         self, page_id: str, rendered: Collection[str], add: Collection[str], remove: Collection[str]
     ) -> dict[str, int]:
-        record = self._records.get(page_id)
-        if record is None:
-            record = self._records[page_id] = _Record(topics=dict.fromkeys(rendered, 0), head=self._log.head)
-            self._expect(page_id, record, self._limits.retention)
+        record = self._records.get(page_id) or self._new_record(page_id)
+        before = dict.fromkeys(rendered, 0) if record.topics is None else record.topics
         since = dict.fromkeys(add, self._log.head)
         # A new dict: sessions share the one that they were given.
-        record.topics = {topic: seq for topic, seq in (since | record.topics).items() if topic not in remove}
+        record.topics = {topic: seq for topic, seq in (since | before).items() if topic not in remove}
         self._file(Address.page(page_id).channel, lambda seq: Control("topics", seq))
         return record.topics
 
@@ -394,9 +443,15 @@ class MemoryBroker(Broker):
         return record.topics if record else None
 
     async def end(self, page_id: str) -> None:
-        record = self._records.pop(page_id, None)
-        if record is not None:
-            self._tell_gone(page_id, record)
+        record = self._records.get(page_id)
+        if record is None:
+            return
+        self._end(page_id, record)
+        # Its document may not know, and resume: the record must outlive that, as after a goodbye.
+        record.attached, record.head = False, self._log.head
+        if record.owner is not None:
+            record.owner = record.owner._replace(left=True)
+        self._expect(page_id, record, RECORD_MARGIN)
 
     async def is_gone(self, page_id: str) -> bool:
         return page_id in self._gone
@@ -409,10 +464,22 @@ class MemoryBroker(Broker):
         record.due = self._clock() + seconds
         heapq.heappush(self._due, (record.due, next(self._order), page_id))
 
-    def _tell_gone(self, page_id: str, record: _Record) -> None:
-        if record.owner is not None and not record.gone:
-            record.gone = True
-            self._gone[page_id] = self._clock()
+    def _new_record(self, page_id: str) -> _Record:
+        """The record of a page that has only been rendered; it ends as that of one that was detached now."""
+        record = self._records[page_id] = _Record(head=self._log.head)
+        self._expect(page_id, record, self._limits.retention)
+        return record
+
+    def _end(self, page_id: str, record: _Record) -> None:
+        if record.gone:
+            return
+        record.gone = True
+        if record.variables is not None:
+            self._variables_size -= record.variables.size
+            record.variables = None
+        self._gone[page_id] = self._clock()
+        self._receiver.ended(page_id)
+        if record.owner is not None:
             self._receiver.gone(page_id, record.session_id, record.user_id)
 
     def _is_revoked(self, hello: Attach) -> bool:
@@ -422,6 +489,58 @@ class MemoryBroker(Broker):
             return False
         ended = self._revoked.get(Address.user(hello.user_id).channel)
         return ended is not None and hello.since <= ended
+
+    # --- variables ----------------------------------------------------------------------------------------------------
+
+    async def keep(self, page_id: str) -> None:
+        if self._lasting(page_id) is None:
+            self._new_record(page_id)
+
+    async def get_variable(self, page_id: str, name: str) -> bytes | None:
+        return self._variable(page_id, name)
+
+    async def set_variable(self, page_id: str, name: str, value: bytes | None) -> None:
+        self._store(page_id, name, value)
+
+    async def incr_variable(self, page_id: str, name: str, by: int) -> int:
+        number = increased(name, self._variable(page_id, name), by)
+        self._store(page_id, name, b"%d" % number)
+        return number
+
+    async def append_variable(self, page_id: str, name: str, item: bytes) -> None:
+        self._store(page_id, name, appended(name, self._variable(page_id, name), item))
+
+    def _lasting(self, page_id: str) -> _Record | None:
+        """The record of a page that has not ended."""
+        record = self._records.get(page_id)
+        if page_id in self._gone or (record is not None and record.gone):
+            raise PageGone("the page has ended, and what was kept with it: there is nothing to keep more with")
+        return record
+
+    def _variable(self, page_id: str, name: str) -> bytes | None:
+        record = self._records.get(page_id)
+        return None if record is None or record.variables is None else record.variables.get(name)
+
+    def _store(self, page_id: str, name: str, value: bytes | None) -> None:
+        record = self._lasting(page_id)
+        variables = Variables() if record is None or record.variables is None else record.variables
+        growth = variables.growth(name, value)
+        self._check_bounds(len(value or b""), variables.size + growth, growth)
+        if record is None and value is not None:
+            record = self._new_record(page_id)
+        if record is not None:
+            variables.put(name, value)
+            record.variables = variables
+            self._variables_size += growth
+
+    def _check_bounds(self, size: int, page_size: int, growth: int) -> None:
+        limits = self._limits
+        if size > limits.variable_bytes:
+            raise LimitExceeded("variable_bytes", size, limits.variable_bytes)
+        if growth > 0 and page_size > limits.page_bytes:
+            raise LimitExceeded("page_bytes", page_size, limits.page_bytes)
+        if growth > 0 and self._variables_size + growth > limits.pages_bytes:
+            raise LimitExceeded("pages_bytes", self._variables_size + growth, limits.pages_bytes)
 
     # --- identity -----------------------------------------------------------------------------------------------------
 

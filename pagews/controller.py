@@ -41,7 +41,9 @@ class WebSocketCarrier:
         return self._transport.get_write_buffer_size()
 
     async def drain(self) -> None:
-        await self._writer.drain()
+        # aiohttp has one future for all who wait: one that gives up on it directly would end the wait of every other,
+        # the next ones included.
+        await asyncio.shield(self._writer.drain())
 
     def close(self, code: int, reason: bytes) -> None:
         if self._closing is None:

@@ -17,16 +17,18 @@ GROUP: Final = 50
 async def drain(app: web.Application) -> None:
     """Ask this process's pages to move on, before a stop; also done by itself when the application shuts down.
 
-    New sockets are refused with 503. The open ones are closed with 1012, behind what was accepted for them, in groups
-    over `limits.drain_window` seconds, each with a delay after which to come back. Then running delegates have
-    `limits.drain_grace` seconds to end. (With the embedded broker, which ends with its process, the pages come back to
-    `lost: epoch`.)
+    New sockets are refused with 503, and tasks of pages are cancelled. The open sockets are closed with 1012, behind
+    what was accepted for them, in groups over `limits.drain_window` seconds, each with a delay after which to come
+    back. Then running delegates have `limits.drain_grace` seconds to end. (With the embedded broker, which ends with
+    its process, the pages come back to `lost: epoch`.)
 
     Raises:
         ConfigurationError: pagews is not set up for the application.
     """
     site = get_site(app)
     site.node.draining = True
+    # Before its page is elsewhere, where another one may be started for it.
+    site.node.tasks.close()
     sockets = tuple(site.sockets)
     groups = [sockets[start : start + GROUP] for start in range(0, len(sockets), GROUP)]
     for number, group in enumerate(groups):

@@ -1,7 +1,7 @@
 """The exception tree, and the one table of close codes.
 
-"You called it wrongly" (`ConfigurationError`, `EncodingError`, `MessageTooLarge`) and "the other side did"
-(`ProtocolError`, `RemoteError`) are different types; what an error knows is in its attributes, and its text says
+"You called it wrongly" (`ConfigurationError`, `EncodingError`, `MessageTooLarge`, `LimitExceeded`) and "the other side
+did" (`ProtocolError`, `RemoteError`) are different types; what an error knows is in its attributes, and its text says
 what to do.
 """
 
@@ -20,7 +20,7 @@ class ConfigurationError(PagewsError):
 
 
 class EncodingError(PagewsError, ValueError):
-    """The data of a push cannot be written as JSON; it was refused before it had a number."""
+    """The data of a push, or a page variable, cannot be written as JSON; nothing was filed or stored."""
 
 
 class MessageTooLarge(PagewsError, ValueError):
@@ -36,6 +36,22 @@ class MessageTooLarge(PagewsError, ValueError):
 
     def __str__(self) -> str:
         return f"the message has {self.size} bytes, the limit is {self.limit}: send less, or raise it in pagews.Limits"
+
+
+class LimitExceeded(PagewsError, ValueError):
+    """A page's variables would be larger than a bound allows; nothing was stored.
+
+    Attributes: `limit` (its name in `pagews.Limits`), `size` and `bound`, both in bytes.
+    """
+
+    def __init__(self, limit: str, size: int, bound: int) -> None:
+        super().__init__(limit, size, bound)
+        self.limit = limit
+        self.size = size
+        self.bound = bound
+
+    def __str__(self) -> str:
+        return f"that would be {self.size} bytes, limits.{self.limit} is {self.bound}: keep less, or raise it"
 
 
 class BrokerUnavailable(PagewsError, ConnectionError):
@@ -59,7 +75,7 @@ class AskTimeout(PagewsError, TimeoutError):
 
 
 class PageGone(PagewsError):
-    """The page that was asked is known to have ended."""
+    """The page that was asked, or was to keep something, is known to have ended."""
 
 
 def _check_string(part: object) -> None:

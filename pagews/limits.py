@@ -76,6 +76,12 @@ class Limits:
     upload: int = 32 * MIB
     #: streams and waiting polls of one browser session, which keep a connection of the browser each
     held: int = 4
+    #: bytes of JSON of one page variable
+    variable_bytes: int = 64 * KIB
+    #: bytes of all variables of one page, with their names, and 200 for each
+    page_bytes: int = 256 * KIB
+    #: bytes of the variables of all pages
+    pages_bytes: int = 64 * MIB
 
     def __post_init__(self) -> None:
         for field in fields(self):

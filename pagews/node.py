@@ -23,7 +23,9 @@ from .inbox import Inbox, Job
 from .limits import Limits
 from .log import Replay
 from .page import Claim, Event, Owner, PageSession, State
+from .page_tasks import PageTasks
 from .socket import Output, Socket
+from .targets import Address
 from .tasks import is_own_end
 from .wire import Message, Push, Text
 
@@ -87,6 +89,7 @@ class Node:
         self.hub = Hub(counters)
         self.pages: dict[str, PageSession] = {}
         self.draining = False
+        self.tasks = PageTasks(broker, counters, limits.drain_grace)
         self._observer = observer
         self._new_page_id = new_page_id
         self._turn = min(TURN, limits.heartbeat / 4)
@@ -119,8 +122,10 @@ class Node:
         self.draining = True
         for page in tuple(self.pages.values()):
             self._end(page, CloseCode.RESTART, self.return_later())
+        self.tasks.close()
         for inbox in tuple(self._inboxes.values()):
             await inbox.stop()
+        await self.tasks.wait_closed()
         tasks = [*self._tasks, *([self._beating] if self._beating else [])]
         for task in tasks:
             task.cancel()
@@ -140,6 +145,7 @@ class Node:
         page = self._session(arrival, dict.fromkeys(arrival.topics, 0), socket)
         channels = page.cursors()
         self.hub.listen(page, channels)
+        claimed = False
         try:
             await self.broker.subscribe(channels)
             attached = await self.broker.attach(
@@ -164,15 +170,20 @@ class Node:
                 topics = {*arrival.topics, *(await self.broker.topics(arrival.page_id) or ())}
                 other = arrival._replace(page_id=self._new_page_id(), topics=topics)
                 return await self.attach(other, socket, forked=True)
+            claimed = True
+            _check_holding(page)
+            self._replace(page)
             # The record was read in the same step: what it was told about itself by then is in it already.
             pushes: list[Filed] = [message for message in attached.replay.messages if isinstance(message, Push)]
             replay = attached.replay._replace(messages=pushes)
             if await self._set_topics(page, attached.topics):
                 replay = await self.broker.read(page.epoch, page.cursors(), self.limits.replay_chunk)
+            _check_holding(page)
         except BaseException:
             self._leave_hub(page)
+            if claimed:
+                await self._give_back(page)
             raise
-        self._replace(page)
         return Welcome(page, forked, replay)
 
     def go(self, page: PageSession, replay: Replay[Filed]) -> None:
@@ -217,10 +228,16 @@ class Node:
 
     async def end_page(self, page_id: str, code: int, reason: str) -> None:
         """The page is over, wherever it is."""
-        page = self.pages.get(page_id)
-        if page is not None:
+        # In the hub are those too whose hello is being answered.
+        for page in self.hub.listeners(Address.page(page_id).channel):
             self._end(page, code, reason)
         await self.broker.end(page_id)
+
+    async def _give_back(self, page: PageSession) -> None:
+        """A page that was claimed will not be welcomed: nobody would ever detach it."""
+        if page.attached:
+            self._remove(page, Event.CUT)
+        await self.broker.detach(page.id, Owner(page.document, page.attempt), left=False)
 
     # --- visits: what a page sends by other ways than its socket ------------------------------------------------------
 
@@ -323,6 +340,9 @@ class Node:
     def answered(self, answer: Answer) -> None:
         self._observer.answered(answer)
 
+    def ended(self, page_id: str) -> None:
+        self.tasks.end(page_id)
+
     def gone(self, page_id: str, session_id: str, user_id: str | None) -> None:
         self._observer.gone(page_id, session_id, user_id)
 
@@ -352,15 +372,16 @@ class Node:
         return True
 
     async def _catch_up(self, page: PageSession) -> None:
-        while page.state is State.REPLAYING:
+        while _reads_on(page):
             await page.socket.drained()
+            if not _reads_on(page):
+                return
             if page.relearn:
-                page.relearn = False
-                await self._set_topics(page, await self.broker.topics(page.id) or {})
+                await self._relearn(page)
             if page.overflowed:
                 page.clear_held()
             replay = await self.broker.read(page.epoch, page.cursors(), self.limits.replay_chunk)
-            if not page.stands(State.REPLAYING):
+            if not _reads_on(page):
                 return
             if replay.lost is not None:
                 # Rule 7: what an earlier welcome said is taken back on the live socket.
@@ -369,6 +390,18 @@ class Node:
                 page.epoch, page.position = self.broker.position.epoch, replay.upto
             if self._write_replay(page, replay):
                 return
+
+    async def _relearn(self, page: PageSession) -> None:
+        page.relearn = False
+        learned = False
+        try:
+            topics = await self.broker.topics(page.id) or {}
+            if _reads_on(page):
+                await self._set_topics(page, topics)
+                learned = True
+        finally:
+            # Stopped in between: whoever reads on next must ask anew.
+            page.relearn = page.relearn or not learned
 
     def _lag(self, page: PageSession) -> None:
         if page.state is not State.LIVE and page.state is not State.REPLAYING:
@@ -505,3 +538,14 @@ class Node:
                 page.socket.send(moving)
             elif page.attached:
                 page.socket.send(still)
+
+
+def _check_holding(page: PageSession) -> None:
+    """Raises ProtocolError when `page` or its socket has ended while its hello was being answered."""
+    if page.socket.closed or not page.stands(State.HOLDING):
+        raise ProtocolError("the page has ended, or has a newer socket", CloseCode.SUPERSEDED)
+
+
+def _reads_on(page: PageSession) -> bool:
+    """Whether the running task still reads for `page`: it may have ended, or lag, and then another task does."""
+    return page.state is State.REPLAYING and page.task is asyncio.current_task()

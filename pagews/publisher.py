@@ -7,22 +7,23 @@ import hashlib
 import logging
 import secrets
 import weakref
-from collections.abc import AsyncIterator, Awaitable, Collection
-from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, overload
+from collections.abc import Awaitable, Collection, Coroutine
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
+import msgspec
 from aiosignal import Signal
 
 from .broker import Answer
 from .counters import Counters, Statistics
 from .delegates import check_delegate
-from .errors import AskTimeout, CloseCode, PageGone, Return, check_close, returns
+from .errors import AskTimeout, CloseCode, LimitExceeded, PageGone, Return, check_close, returns
 from .limits import Limits, check_seconds
 from .node import Node
 from .page import PageSession
+from .receipts import Receipt
 from .targets import Address, check_name, check_topics
 from .tasks import is_own_end
-from .wire import MAX_INTEGER, Draft, encode_data
+from .wire import MAX_INTEGER, Draft, encode_data, encode_json
 
 if TYPE_CHECKING:
     from aiohttp import web
@@ -30,67 +31,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("pagews")
 
 Qos = Literal[0, 1, 2]
-
-
-class Ack(NamedTuple):
-    """One page's answer: `value` is what its delegate returned, or with `ok` False the `RemoteError` it threw."""
-
-    page_id: str
-    ok: bool
-    value: Any
-
-
-class Receipt:
-    """The answers to a push of qos 2, as they come: one from each document that got it.
-
-    Let go of the receipt, and answers that come later are confirmed to their pages and forgotten.
-    """
-
-    def __init__(self, receipt_id: int, channel: str) -> None:
-        self.id = receipt_id
-        self.channel = channel
-        self._acks: list[Ack] = []
-        self._documents: set[str] = set()
-        self._more = asyncio.Event()
-        self._gone = False
-
-    async def wait(self, count: int = 1, timeout: float = 10.0) -> list[Ack]:
-        """Wait for `count` answers, at most `timeout` seconds; returns those that came in time, in order."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(timeout):
-                while len(self._acks) < count and not self._gone:
-                    self._more.clear()
-                    await self._more.wait()
-        return self._acks[:count]
-
-    async def __aiter__(self) -> AsyncIterator[Ack]:
-        """Every answer, without end: leave the loop, or put a timeout around it."""
-        seen = 0
-        while True:
-            while seen < len(self._acks):
-                seen += 1
-                yield self._acks[seen - 1]
-            self._more.clear()
-            await self._more.wait()
-
-    @property
-    def gone(self) -> bool:
-        """Whether the only page that could answer has ended."""
-        return self._gone
-
-    def add(self, answer: Answer) -> bool:
-        """Take an answer; False when this document has answered already, or was never asked."""
-        if self.channel not in answer.channels or answer.document in self._documents:
-            return False
-        self._documents.add(answer.document)
-        self._acks.append(Ack(answer.page_id, answer.ok, answer.value))
-        self._more.set()
-        return True
-
-    def give_up(self) -> None:
-        """The page that was asked has ended."""
-        self._gone = True
-        self._more.set()
+T = TypeVar("T")
 
 
 class Target:
@@ -251,6 +192,85 @@ class Page(PageTarget):
     async def unsubscribe(self, topic: str) -> None:
         """Do not listen to a topic any more."""
         await self._publisher.node.broker.set_topics(self.id, self._rendered, [], [Address.topic(topic).name])
+
+    # --- variables ----------------------------------------------------------------------------------------------------
+
+    async def get(self, name: str, default: Any = None) -> Any:
+        """A page variable, or `default` when there is none, or the page is gone.
+
+        Arguments:
+            name: 1 to 200 printable characters, as in `set`, `incr` and `append`.
+
+        Raises:
+            TypeError, ValueError: `name` is not as above.
+        """
+        value = await self._publisher.node.broker.get_variable(self.id, check_name("a variable", name))
+        return default if value is None else msgspec.json.decode(value)
+
+    async def set(self, name: str, value: object) -> None:
+        """Keep a variable with the page until it is gone; a page that never connects ends after the retention.
+
+        Arguments:
+            value: any JSON value, which `get` gives back as such. None forgets the variable.
+
+        Raises:
+            EncodingError: `value` cannot be written as JSON.
+            LimitExceeded: it is larger than `limits.variable_bytes`, or all variables of the page would be larger than
+                `limits.page_bytes`, or those of all pages than `limits.pages_bytes`.
+            PageGone: the page is known to have ended.
+            TypeError, ValueError: `name` is not 1 to 200 printable characters.
+        """
+        raw = encode_json(value)
+        broker = self._publisher.node.broker
+        await self._store(broker.set_variable(self.id, check_name("a variable", name), None if raw == b"null" else raw))
+
+    async def incr(self, name: str, by: int = 1) -> int:
+        """Add to a variable that is a whole number, or is not there yet, in one step; returns the sum.
+
+        Arguments:
+            by: how much, also less than zero.
+
+        Raises:
+            TypeError: the variable, or `by`, is no whole number.
+            ValueError: the sum is not between -(2**53 - 1) and 2**53 - 1.
+            and what `set` raises.
+        """
+        if isinstance(by, bool) or not isinstance(by, int):
+            raise TypeError(f"by={by!r}: give a whole number")
+        broker = self._publisher.node.broker
+        return await self._store(broker.incr_variable(self.id, check_name("a variable", name), by))
+
+    async def append(self, name: str, value: object) -> None:
+        """Append to a variable that is a list, or is not there yet, in one step.
+
+        Raises:
+            TypeError: the variable is no list.
+            and what `set` raises.
+        """
+        raw = encode_json(value)
+        broker = self._publisher.node.broker
+        await self._store(broker.append_variable(self.id, check_name("a variable", name), raw))
+
+    async def _store(self, storing: Awaitable[T]) -> T:
+        try:
+            return await storing
+        except LimitExceeded:
+            self._publisher.counters.refused["variables"] += 1
+            raise
+
+    # --- tasks --------------------------------------------------------------------------------------------------------
+
+    def create_task(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        """Run a coroutine as a task that is cancelled when the page is gone, and when this process stops or drains; not
+        when the page is only cut off. A page that never connects ends after the retention.
+
+        An exception is logged and counted here; awaiting the task raises it. Of a page that is known to have ended the
+        task raises `PageGone`, and the coroutine is not begun.
+
+        Raises:
+            TypeError: `work` is no coroutine.
+        """
+        return self._publisher.node.tasks.create(self.id, work)
 
 
 class Publisher:

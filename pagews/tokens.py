@@ -102,7 +102,7 @@ class Tokens:
         """What a token says; None, for whatever reason, when it is not good.
 
         Arguments:
-            expired: also read one whose life is over.
+            expired: also read one whose life is over, or, since a clock was set back, has not begun.
         """
         raw = self._encryption.decrypt(text)
         if raw is None:
@@ -112,7 +112,7 @@ class Tokens:
         except (msgspec.DecodeError, ValueError):
             return None
         age = self._clock() - token.issued
-        return token if age >= -CLOCK_SKEW and (expired or age <= self._life) else None
+        return token if expired or -CLOCK_SKEW <= age <= self._life else None
 
     def is_old(self, token: Token) -> bool:
         """Whether it has passed half of its life, and should be replaced."""

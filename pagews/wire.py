@@ -148,20 +148,26 @@ def clip_reason(reason: str) -> bytes:
 _encoder = msgspec.json.Encoder()
 
 
+def encode_json(data: object) -> bytes:
+    """`data` as JSON. NaN and infinities become null, bytes base64.
+
+    Raises:
+        EncodingError: it has no JSON form.
+    """
+    try:
+        return _encoder.encode(data)
+    except (TypeError, ValueError, RecursionError, OverflowError) as error:
+        raise EncodingError(f"{type(data).__name__} has no JSON form: {error}") from error
+
+
 def encode_data(data: object, limit: int) -> bytes:
-    """`data` as JSON, before it has a number. NaN and infinities become null, nested bytes base64.
+    """What a push or a result carries, before it has a number: bytes as they are, all else as JSON.
 
     Raises:
         EncodingError: it has no JSON form.
         MessageTooLarge: it has more than `limit` bytes.
     """
-    if isinstance(data, bytes | bytearray | memoryview):
-        raw = bytes(data)
-    else:
-        try:
-            raw = _encoder.encode(data)
-        except (TypeError, ValueError, RecursionError, OverflowError) as error:
-            raise EncodingError(f"{type(data).__name__} cannot be sent as JSON: {error}") from error
+    raw = bytes(data) if isinstance(data, bytes | bytearray | memoryview) else encode_json(data)
     if len(raw) > limit:
         raise MessageTooLarge(len(raw), limit)
     return raw

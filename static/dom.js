@@ -7,7 +7,8 @@ import { sendForm, showOutcome } from "./forms.js";
  * - `data-pagews-text="delegate:path"`: shows what the delegate is sent, or what is at `path` (dots between keys) in it
  * - `data-pagews-on="delegate"`: gets a bubbling event `pagews:DELEGATE` with the message's data as `event.detail`
  * - `data-pagews-send="delegate"` on a form: sends its fields, see `forms.js`; on a button: its other `data-`
- *   attributes and its value. `aria-busy` while under way; then a bubbling `pagews-result`, or `pagews-error`, has the
+ *   attributes and its value. With qos 2: a press is one run of the delegate, also over a cut. `aria-busy` while
+ *   under way; then a bubbling `pagews-result`, or `pagews-error`, has the
  *   outcome in `detail`
  * - `data-pagews-outcome` in such a form: shows the outcome, unless its event is canceled
  * - `data-pagews-progress` on a `progress` in such a form: shows how far the upload of its files is
@@ -54,7 +55,7 @@ export function followMarkup(page, document) {
     const { pagewsSend, ...data } = button.dataset;
     const { name, value } = button;
     const all = value === "" ? data : { ...data, [name || "value"]: value };
-    void sendFrom(button, () => page.send(pagewsSend ?? "", all));
+    void sendFrom(button, () => page.send(pagewsSend ?? "", all, { qos: 2 }));
   });
 }
 

@@ -120,7 +120,7 @@ export class Outbox {
     for (const id of [...this.#waiting.keys()]) this.fail(id, code, message);
   }
 
-  /** The log that knew which sends of qos 2 have run is gone: running them again would break the promise. */
+  /** What knew which sends of qos 2 have run is gone: running them again would break the promise. */
   forgetOutcomes() {
     for (const [id, { qos, written }] of [...this.#waiting]) {
       if (qos === 2 && written) this.fail(id, "outcome-unknown", "the server does not know any more whether it ran");

@@ -360,10 +360,9 @@ export class Page extends EventTarget {
   #welcomed(frame, fresh) {
     const { lost, forked } = this.#attachment.welcome(frame);
     this.#outbox.limit = this.#answers.limit = frame.limits.message;
-    if (lost === "epoch") {
-      this.#outbox.forgetOutcomes();
-      this.#answers.clear();
-    }
+    // The record that knew which sends have run ends with the log, with the retention, and is not a fork's.
+    if (lost === "epoch" || lost === "expired" || forked) this.#outbox.forgetOutcomes();
+    if (lost === "epoch") this.#answers.clear();
     if (fresh) {
       this.#answers.resend();
       this.#outbox.resend();

@@ -89,6 +89,16 @@ def after_frame(containing: bytes = b"") -> Rule:
     return rule
 
 
+def before_frame(containing: bytes = b"") -> Rule:
+    """Cut before the next WebSocket frame that contains some bytes: it has been sent, and does not arrive."""
+
+    def rule(before: bytearray, chunk: bytes) -> int | None:
+        frame = _next_frame(before, chunk, containing)
+        return None if frame is None else max(0, frame.start - len(before))
+
+    return rule
+
+
 def inside_frame(containing: bytes = b"") -> Rule:
     """Cut in the middle of the next WebSocket frame that contains some bytes."""
 
@@ -303,7 +313,7 @@ class Link:
         try:
             await asyncio.gather(*self._tasks)
             self.end("closed")
-        except OSError:
+        except OSError:  # not all of them are a ConnectionError: ENOTCONN
             self.end("broken")
         except asyncio.CancelledError:
             # A cut from outside cancels the two pumps; nobody cancels this task but the loop that ends.

@@ -186,6 +186,40 @@ async def test_a_drain_sends_away_in_groups_and_lets_delegates_end(aiohttp_clien
             await sending
 
 
+async def test_a_drain_ends_tasks_of_pages_without_the_pages_being_gone(aiohttp_client: AiohttpClient) -> None:
+    app = application()
+    events: list[str] = []
+
+    async def listen(app: web.Application) -> None:
+        async def gone(page: pagews.Page) -> None:
+            events.append("gone")
+
+        pagews.get_publisher(app).on_gone.append(gone)
+
+    app.on_startup.append(listen)
+    async with Browser(await aiohttp_client(app)) as browser:
+        stand_in = await browser.open()
+        (page,) = await pagews.get_publisher(app).page(stand_in.id).pages()
+        await page.set("step", 1)
+
+        async def work() -> None:
+            try:
+                await asyncio.Event().wait()
+            finally:
+                events.append("ended")
+
+        task = page.create_task(work())
+        await asyncio.sleep(0)
+        await pagews.drain(app)
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        late = page.create_task(work())
+        with pytest.raises(asyncio.CancelledError):
+            await late
+        assert await page.get("step") == 1
+        assert events == ["ended"]
+
+
 async def test_a_page_that_is_asked_for_with_an_upgrade_header(aiohttp_client: AiohttpClient) -> None:
     client = await aiohttp_client(application())
     async with client.get("/", headers={"Upgrade": "websocket"}) as response:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from pagews import Limits, MemoryBroker, Push, Text
+from pagews import LimitExceeded, Limits, MemoryBroker, PageGone, Push, Text
 from pagews.broker import Answer, Attach, Attached, Control, Filed, Position
 from pagews.page import Claim, Owner
 
@@ -18,6 +18,7 @@ class Node:
 
     def __init__(self) -> None:
         self.delivered: list[tuple[str, Filed]] = []
+        self.ended_pages: list[str] = []
         self.gone_pages: list[str] = []
         self.answers: list[Answer] = []
 
@@ -26,6 +27,9 @@ class Node:
 
     def answered(self, answer: Answer) -> None:
         self.answers.append(answer)
+
+    def ended(self, page_id: str) -> None:
+        self.ended_pages.append(page_id)
 
     def gone(self, page_id: str, session_id: str, user_id: str | None) -> None:
         self.gone_pages.append(page_id)
@@ -145,7 +149,7 @@ async def test_rule_27_gone_comes_once_and_only_for_pages_that_attached() -> Non
     await desk.broker.end("stays")
     await desk.broker.end("stays")
     assert desk.node.gone_pages == ["left", "cut", "stays"]
-    assert (await desk.attach("stays")).claim is Claim.GRANTED
+    assert (await desk.attach("stays", attempt=2)).claim is Claim.GRANTED
     assert not await desk.broker.is_gone("stays")
 
 
@@ -321,3 +325,221 @@ async def test_the_owner_of_a_page_is_the_newest_attempt_until_the_page_is_gone(
     assert await desk.broker.owner("p") == Owner("d", 2, left=True)
     await desk.broker.end("p")
     assert await desk.broker.owner("p") is None
+
+
+# --- variables and records --------------------------------------------------------------------------------------------
+
+
+async def test_variables_are_kept_until_the_page_is_gone() -> None:
+    desk = await Desk().start()
+    await desk.attach()
+    broker = desk.broker
+    await broker.set_variable("p", "v", b'"x"')
+    assert await broker.incr_variable("p", "n", 2) == 2
+    assert await broker.incr_variable("p", "n", -3) == -1
+    await broker.append_variable("p", "l", b"1")
+    await broker.append_variable("p", "l", b'{"a":2}')
+    await broker.detach("p", Owner("d", 1), left=False)
+    desk.pass_time(50)
+    found = [await broker.get_variable("p", name) for name in ("v", "n", "l", "none")]
+    assert found == [b'"x"', b"-1", b'[1,{"a":2}]', None]
+    assert await broker.get_variable("other", "v") is None
+    await broker.set_variable("p", "v", None)
+    assert await broker.get_variable("p", "v") is None
+    desk.pass_time(12)
+    assert (desk.node.ended_pages, desk.node.gone_pages) == (["p"], ["p"])
+    assert await broker.get_variable("p", "n") is None
+
+
+async def test_variables_are_dropped_with_the_grace_though_the_document_could_still_resume() -> None:
+    desk = await Desk().start()
+    await desk.attach()
+    await desk.broker.set_variable("p", "v", b"1")
+    await desk.broker.detach("p", Owner("d", 1), left=True)
+    desk.pass_time(9)
+    assert await desk.broker.get_variable("p", "v") == b"1"
+    desk.pass_time(2)
+    assert desk.node.gone_pages == ["p"]
+    assert await desk.broker.get_variable("p", "v") is None
+    with pytest.raises(PageGone):
+        await desk.broker.set_variable("p", "v", b"1")
+    await desk.attach(attempt=2)
+    assert await desk.broker.get_variable("p", "v") is None
+    await desk.broker.set_variable("p", "v", b"2")
+    assert await desk.broker.get_variable("p", "v") == b"2"
+
+
+async def test_variables_outlive_a_take_over_within_the_grace() -> None:
+    desk = await Desk().start()
+    await desk.attach()
+    await desk.broker.set_variable("p", "v", b"1")
+    await desk.broker.detach("p", Owner("d", 1), left=True)
+    desk.pass_time(5)
+    await desk.attach(document="other")
+    desk.pass_time(20)
+    assert await desk.broker.get_variable("p", "v") == b"1"
+
+
+async def test_a_page_that_has_ended_keeps_nothing_until_it_comes_back() -> None:
+    desk = await Desk().start()
+    await desk.attach()
+    broker = desk.broker
+    await broker.end("p")
+    for storing in (
+        broker.keep("p"),
+        broker.set_variable("p", "v", b"1"),
+        broker.set_variable("p", "v", None),
+        broker.incr_variable("p", "v", 1),
+        broker.append_variable("p", "v", b"1"),
+    ):
+        with pytest.raises(PageGone):
+            await storing
+    assert await broker.get_variable("p", "v") is None
+    await desk.attach(document="another")
+    await broker.set_variable("p", "v", b"1")
+    assert await broker.get_variable("p", "v") == b"1"
+
+
+async def test_a_page_that_never_attaches_ends_after_the_retention_without_being_told_gone() -> None:
+    desk = await Desk().start()
+    await desk.broker.keep("runs a task")
+    await desk.broker.set_variable("stores", "v", b"1")
+    await desk.broker.set_topics("joins", [], ["t"], [])
+    desk.pass_time(59)
+    assert len(desk.broker._records) == 3
+    await desk.broker.set_variable("stores", "v", b"2")  # what is stored later does not prolong its life
+    assert await desk.broker.get_variable("stores", "v") == b"2"
+    desk.pass_time(3)
+    assert desk.node.ended_pages == ["runs a task", "stores", "joins"]
+    assert desk.node.gone_pages == []
+    assert desk.broker._records == {}
+    assert await desk.broker.is_gone("stores")
+    with pytest.raises(PageGone):
+        await desk.broker.set_variable("stores", "v", b"3")
+    desk.pass_time(62)
+    assert not await desk.broker.is_gone("stores")
+
+
+async def test_what_was_stored_before_the_first_attach_is_there_and_the_topics_are_those_of_the_token() -> None:
+    desk = await Desk().start()
+    await desk.broker.set_variable("p", "v", b"1")
+    assert await desk.broker.topics("p") is None
+    assert (await desk.attach(topics=["t", "u"])).topics == {"t": 0, "u": 0}
+    desk.pass_time(200)
+    assert await desk.broker.get_variable("p", "v") == b"1"
+    assert desk.node.ended_pages == []
+
+
+async def test_reading_makes_no_record_and_neither_does_what_is_refused() -> None:
+    desk = await Desk(variable_bytes=10).start()
+    broker = desk.broker
+    await broker.get_variable("p", "v")
+    await broker.topics("p")
+    await broker.set_variable("p", "v", None)
+    await broker.is_gone("p")
+    await broker.claim_send("p", "d", 1)
+    with pytest.raises(LimitExceeded):
+        await broker.set_variable("p", "v", b"x" * 11)
+    assert broker._records == {}
+
+
+@pytest.mark.parametrize(
+    ("limit", "bound", "page_id", "value", "size"),
+    [
+        ("variable_bytes", 10, "p", b"x" * 11, 11),
+        ("page_bytes", 450, "p", b"1", 3 * (200 + 1 + 1)),
+        ("pages_bytes", 450, "q", b"1", 3 * (200 + 1 + 1)),
+    ],
+)
+async def test_bounds_of_variables(limit: str, bound: int, page_id: str, value: bytes, size: int) -> None:
+    desk = await Desk(**{limit: bound}).start()
+    broker = desk.broker
+    for name in ("a", "b"):
+        await broker.set_variable("p", name, b"1")
+    with pytest.raises(LimitExceeded, match=rf"limits\.{limit} is {bound}") as caught:
+        await broker.set_variable(page_id, "c", value)
+    assert (caught.value.limit, caught.value.size, caught.value.bound) == (limit, size, bound)
+    assert await broker.get_variable(page_id, "c") is None
+    # What makes it no larger is taken, and what is forgotten makes room.
+    await broker.set_variable("p", "a", b"2")
+    await broker.set_variable("p", "b", None)
+    await broker.set_variable("p", "c", b"1")
+
+
+async def test_a_list_and_a_number_grow_only_to_their_bound() -> None:
+    desk = await Desk(variable_bytes=9).start()
+    await desk.broker.append_variable("p", "l", b"1111")
+    with pytest.raises(LimitExceeded):
+        await desk.broker.append_variable("p", "l", b"2222")
+    assert await desk.broker.get_variable("p", "l") == b"[1111]"
+    await desk.broker.set_variable("p", "n", b"999999999")
+    with pytest.raises(LimitExceeded):
+        await desk.broker.incr_variable("p", "n", 1)
+    assert await desk.broker.get_variable("p", "n") == b"999999999"
+
+
+async def test_pages_that_have_ended_make_room_for_others() -> None:
+    desk = await Desk(pages_bytes=202).start()
+    await desk.attach("p")
+    for other in ("q", "r", "s"):
+        await desk.broker.set_variable("p", "v", b"1")
+        with pytest.raises(LimitExceeded):
+            await desk.broker.set_variable(other, "v", b"1")
+        await desk.broker.end("p")
+        await desk.broker.set_variable(other, "v", b"1")
+        desk.pass_time(62)
+        await desk.attach("p")
+
+
+async def test_gone_comes_once_for_each_life_of_a_page() -> None:
+    desk = await Desk().start()
+    await desk.attach()
+    await desk.broker.detach("p", Owner("d", 1), left=True)
+    desk.pass_time(200)
+    await desk.broker.end("p")
+    assert desk.node.gone_pages == ["p"]
+    await desk.attach(attempt=2)
+    await desk.broker.detach("p", Owner("d", 2), left=True)
+    desk.pass_time(200)
+    assert desk.node.gone_pages == ["p", "p"]
+    assert desk.node.ended_pages == ["p", "p"]
+
+
+async def test_records_of_pages_that_have_ended_are_dropped() -> None:
+    desk = await Desk().start()
+    for number in range(100):
+        page_id = f"p{number}"
+        await desk.attach(page_id)
+        await desk.broker.claim_send(page_id, "d", 1)
+        await desk.broker.set_variable(page_id, "v", b"1")
+        await desk.broker.detach(page_id, Owner("d", 1), left=number % 2 == 0)
+    assert len(desk.broker._records) == 100
+    desk.pass_time(63)
+    assert desk.broker._records == {}
+    assert desk.broker._variables_size == 0
+    desk.pass_time(63)
+    assert (len(desk.broker._gone), len(desk.broker._due)) == (0, 0)
+
+
+async def test_rule_25_a_page_that_was_ended_and_comes_back_does_not_run_its_sends_again() -> None:
+    desk = await Desk().start()
+    cursor = desk.broker.position
+    await desk.attach(cursor=cursor)
+    await desk.broker.set_topics("p", ["t"], ["joined"], [])
+    assert (await desk.broker.claim_send("p", "d", 1)).granted
+    await desk.broker.complete_send("p", "d", 1, Text("the result"))
+    await desk.broker.end("p")
+    # It has not heard of its end, and its cursor is good still.
+    again = await desk.attach(attempt=2, cursor=cursor)
+    assert again.replay.lost is None
+    assert again.topics.keys() == {"t", "joined"}
+    assert await desk.broker.claim_send("p", "d", 1) == (False, Text("the result"))
+
+
+async def test_rule_17_a_page_that_was_ended_is_free_for_another_document() -> None:
+    desk = await Desk().start()
+    await desk.attach()
+    assert (await desk.broker.claim_send("p", "d", 1)).granted
+    await desk.broker.end("p")
+    assert (await desk.attach(document="other")).claim is Claim.GRANTED
+    assert (await desk.broker.claim_send("p", "other", 1)).granted

@@ -111,7 +111,7 @@ async def test_tutorial_job_ends_with_the_application(example: Example, open_bro
     page = await browser.open("/")
     module.job.PAUSE = 3600
     await page.send("start", {"package": "json"})
-    [task] = module.app[module.job.JOBS]
+    [task] = [task for task in asyncio.all_tasks() if task.get_name() == "count"]
 
     await browser.client.server.close()
 
@@ -412,3 +412,22 @@ async def test_forms(example: Example, open_browser: Open) -> None:
     with pytest.raises(PageError) as error:
         await page.send("order", order | {"count": "3"})
     assert error.value.code == "invalid-data"
+
+
+async def test_keep_with_a_page(example: Example, open_browser: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = example.write("docs/how-to/keep-with-a-page.md").load("app")
+    monkeypatch.setattr(module, "SECONDS", 0)
+    browser = await open_browser(module.app)
+    page, other = await browser.open("/"), await browser.open("/")
+    await page.send("guess", {"city": "Quito"})
+    await page.send("guess", {"city": "Lima"})
+    assert await page.expect("score") == {"tries": 1, "right": False}
+    assert await page.expect("score") == {"tries": 2, "right": True}
+    for _ in range(2):
+        await page.send("start", {})
+    assert await page.expect("time") == 0
+    await pagews.get_publisher(module.app).page(page.id).push("end")
+    await page.expect("end")
+    assert len([message for message in page.received if message.delegate == "time"]) == 1
+    await other.send("guess", {"city": "Lima"})
+    assert await other.expect("score") == {"tries": 1, "right": True}

@@ -24,6 +24,7 @@ PUBLIC = frozenset(
         # errors
         *("PagewsError", "ConfigurationError", "BrokerUnavailable", "EncodingError", "MessageTooLarge"),
         *("NotAuthorized", "AskTimeout", "PageGone", "RemoteError", "DelegateError", "ProtocolError"),
+        "LimitExceeded",
     }
 )
 

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from tests.faults import HOST, FaultProxy, Frame, Link, after_frame, after_header, frames, inside_frame
+from tests.faults import HOST, FaultProxy, Link, after_frame, after_header, inside_frame
 
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
@@ -342,20 +342,6 @@ async def test_a_connection_can_be_prepared_before_its_first_byte(proxy: FaultPr
     assert await (await server.accepted())[0].read() == TEXT[:2]
     writer.close()
     await asyncio.gather(writer.wait_closed(), return_exceptions=True)
-
-
-def test_frames_of_a_stream() -> None:
-    long, longer = b"l" * 200, b"L" * 70_000
-    stream = HEADER + frame(b"one") + b"\x81\x7e\x00\xc8" + long + b"\x82\x7f" + (70_000).to_bytes(8, "big") + longer
-    begin = len(HEADER)
-
-    assert list(frames(stream + frame(b"two")[:-1])) == [
-        Frame(begin, begin + 5, 1, b"one"),
-        Frame(begin + 5, begin + 209, 1, long),
-        Frame(begin + 209, begin + 209 + 70_010, 2, longer),
-    ]
-    assert [found.payload for found in frames(HEADER + frame(b"masked", b"\1\2\3\4"))] == [b"masked"]
-    assert list(frames(HEADER[:-1])) == list(frames(HEADER)) == []
 
 
 @pytest.mark.parametrize("split", [1, len(HEADER) - 1, len(HEADER), len(HEADER) + 1])

@@ -14,19 +14,10 @@ PACKAGE = Path(__file__).resolve().parent.parent / "pagews"
 # From the ground up. A room imports rooms that stand before it in this table, on its own floor or below; for its types
 # alone it may name any room of its floor. `__init__` is the door, which only the attic goes through.
 FLOORS = {
-    "pure": ("errors", "limits", "targets", "wire", "text_frames", "counters", "log", "form_data", "page"),
+    "pure": ("errors", "limits", "targets", "wire", "text_frames", "counters", "log", "form_data", "page", "variables"),
     "asyncio": (
-        "tasks",
-        "upload",
-        "handler",
-        "socket",
-        "broker",
-        "delegates",
-        "hub",
-        "heartbeat",
-        "inbox",
-        "node",
-        "publisher",
+        *("tasks", "upload", "handler", "socket", "broker", "page_tasks", "delegates", "hub", "heartbeat", "inbox"),
+        *("node", "receipts", "publisher"),
     ),
     "aiohttp": (
         *(

@@ -319,7 +319,7 @@ async def _answer(push: Push) -> str | None:
 
 
 @pytest.mark.parametrize("direction", ["down", "up"])
-async def test_a_cut_at_every_byte_of_a_conversation(direction: str) -> None:
+async def test_fault_1_a_cut_at_every_byte_of_a_conversation(direction: str) -> None:
     conversation = Conversation()
     async with (
         serving(conversation.site) as site,
@@ -343,3 +343,24 @@ async def test_a_cut_at_every_byte_of_a_conversation(direction: str) -> None:
 
             assert links[0].how == "cut", f"not at byte {count} of {len(uncut)}"
             assert len(getattr(links[0], direction).data) == count
+
+
+async def test_fault_5_one_byte_at_a_time() -> None:
+    conversation = Conversation()
+    async with (
+        serving(conversation.site) as site,
+        FaultProxy(HOST, site.port) as proxy,
+        Visitor(proxy.url) as visitor,
+    ):
+
+        def slice_it(link: Link) -> None:
+            link.up.piece = link.down.piece = 1
+
+        proxy.on_upgrade = slice_it
+        await conversation.hold(visitor)
+
+        link = await proxy.upgraded()
+        # Every byte of it alone, up to its last frame.
+        assert proxy.counts["pieces"] == len(link.up.data) + len(link.down.data)
+        assert any(b'"end"' in frame.payload for frame in frames(link.down.data))
+        assert proxy.counts["upgraded"] == 1

@@ -1,18 +1,20 @@
-"""Random histories of the shipped log, broker, node and page sessions; Hypothesis finds and shrinks the bad ones."""
+"""Random histories of the shipped core; Hypothesis finds and shrinks the bad ones."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Coroutine
+from typing import Any
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
-from .world import Runner
-
-CHANNELS = ["page:p0", "page:p1", "session:s", "user:u", "topic:t", "topic:joined", "page:fork1"]
+from .world import CHANNELS, Qos, Runner
 
 index = st.integers(0, 5)
+channel = st.sampled_from(CHANNELS)
+qos = st.sampled_from((1, 2))
 
 
 class Histories(RuleBasedStateMachine):
@@ -23,104 +25,146 @@ class Histories(RuleBasedStateMachine):
         self.runner = Runner()
         self.world = self.runner.world
 
+    def happens(self, event: Coroutine[Any, Any, None]) -> None:
+        self.runner.run(event)
+
     @initialize()
     def begin(self) -> None:
-        self.runner.run(self.world.open(0))
-        self.runner.run(self.world.open(1))
+        self.happens(self.world.open(0))
+        self.happens(self.world.open(1))
 
-    @rule(channel=st.sampled_from(CHANNELS), size=st.sampled_from([1, 1, 60, 400]), count=st.integers(1, 4))
-    def publish(self, channel: str, size: int, count: int) -> None:
+    # --- the application ----------------------------------------------------------------------------------------------
+
+    @rule(channel=channel, size=st.sampled_from([1, 1, 60, 400]), count=st.sampled_from([1, 1, 2, 8]))
+    def push(self, channel: str, size: int, count: int) -> None:
         for _ in range(count):
-            self.runner.run(self.world.publish(channel, size, None))
+            self.happens(self.world.push(channel, size, 1))
 
-    @rule(channel=st.sampled_from(CHANNELS))
-    def publish_with_ttl(self, channel: str) -> None:
-        self.runner.run(self.world.publish(channel, 1, 2.0))
+    @rule(channel=channel, qos=qos)
+    def push_with_ttl(self, channel: str, qos: Qos) -> None:
+        self.happens(self.world.push(channel, 1, qos, ttl=2.0))
 
-    @rule(channel=st.sampled_from(CHANNELS))
-    def emit(self, channel: str) -> None:
-        self.runner.run(self.world.emit(channel))
+    @rule(channel=channel, qos=qos, key=st.sampled_from("ab"))
+    def push_with_key(self, channel: str, qos: Qos, key: str) -> None:
+        self.happens(self.world.push(channel, 1, qos, key=key))
 
-    @rule(index=index)
-    def subscribe(self, index: int) -> None:
-        self.runner.run(self.world.subscribe(index, "joined"))
+    @rule(channel=channel)
+    def push_with_receipt(self, channel: str) -> None:
+        self.happens(self.world.push(channel, 1, 2))
 
-    @rule(index=index)
-    def unsubscribe(self, index: int) -> None:
-        self.runner.run(self.world.unsubscribe(index, "joined"))
+    @rule(channel=channel)
+    def push_unnumbered(self, channel: str) -> None:
+        self.happens(self.world.push(channel, 1, 0))
 
-    @rule(index=index)
-    def open(self, index: int) -> None:
-        if len(self.world.documents) < 6:
-            self.runner.run(self.world.open(index))
+    @rule(index=index, on=st.booleans())
+    def subscribe(self, index: int, on: bool) -> None:
+        self.happens(self.world.subscribe(index, "joined", on=on))
 
     @rule(index=index)
     def render(self, index: int) -> None:
-        self.runner.run(self.world.render(index))
+        self.happens(self.world.render(index))
+
+    @rule(index=index)
+    def close_page(self, index: int) -> None:
+        self.happens(self.world.close_page(index))
+
+    @rule(user=st.sampled_from(("u", "v", None)))
+    def login_or_logout(self, user: str | None) -> None:
+        self.happens(self.world.login(user))
+
+    @rule(kind=st.sampled_from(("session", "user")))
+    def revoke(self, kind: str) -> None:
+        self.happens(self.world.revoke(kind))
+
+    # --- browsers and networks ----------------------------------------------------------------------------------------
+
+    @rule(index=index)
+    def open(self, index: int) -> None:
+        self.happens(self.world.open(index))
+
+    @rule(index=index)
+    def duplicate(self, index: int) -> None:
+        self.happens(self.world.duplicate(index))
 
     @rule(index=index)
     def connect(self, index: int) -> None:
-        self.runner.run(self.world.connect(index))
+        self.happens(self.world.connect(index))
 
     @rule(index=index, count=st.integers(1, 3))
     def receive(self, index: int, count: int) -> None:
-        self.runner.run(self.world.receive(index, count))
+        self.happens(self.world.receive(index, count))
 
     @rule(index=index)
     def receive_all(self, index: int) -> None:
-        self.runner.run(self.world.receive(index, 1000))
+        self.happens(self.world.receive(index, 1000))
+
+    @rule(index=index, qos=st.sampled_from((0, 1, 2, 2)))
+    def send(self, index: int, qos: Qos) -> None:
+        self.happens(self.world.send(index, qos))
+
+    @rule(index=index, kind=st.sampled_from(("join", "leave")))
+    def join_or_leave(self, index: int, kind: str) -> None:
+        self.happens(self.world.join(index, kind))
 
     @rule(index=index)
-    def cut(self, index: int) -> None:
-        self.runner.run(self.world.cut(index))
+    def lie(self, index: int) -> None:
+        self.happens(self.world.lie(index))
+
+    @rule(index=index, lose=st.booleans())
+    def cut(self, index: int, lose: bool) -> None:
+        self.happens(self.world.cut(index, lose=lose))
 
     @rule(index=index)
     def notice(self, index: int) -> None:
-        self.runner.run(self.world.notice(index))
+        self.happens(self.world.notice(index))
 
     @rule(index=index)
     def leave(self, index: int) -> None:
-        self.runner.run(self.world.leave(index))
+        self.happens(self.world.leave(index))
 
     @rule(index=index)
     def fill(self, index: int) -> None:
-        self.runner.run(self.world.fill(index))
+        self.happens(self.world.fill(index))
 
     @rule(index=index)
     def release(self, index: int) -> None:
-        self.runner.run(self.world.release(index))
+        self.happens(self.world.release(index))
+
+    # --- time and order -----------------------------------------------------------------------------------------------
 
     @rule(seconds=st.integers(1, 3))
     def pass_time(self, seconds: int) -> None:
-        self.runner.run(self.world.pass_time(seconds))
+        self.happens(self.world.pass_time(seconds))
 
     @rule(seconds=st.integers(1, 8))
     def sleep(self, seconds: int) -> None:
-        self.runner.run(self.world.sleep(seconds))
+        self.happens(self.world.sleep(seconds))
 
     @rule(on=st.booleans())
     def stepped(self, on: bool) -> None:
-        self.runner.run(self.world.stepped(on))
+        self.happens(self.world.stepped(on))
 
     @rule(index=index)
     def step(self, index: int) -> None:
-        self.runner.run(self.world.step(index))
+        self.happens(self.world.step(index))
 
     @rule()
     def settle(self) -> None:
-        self.runner.run(self.world.settle())
+        self.happens(self.world.settle())
 
     def teardown(self) -> None:
         try:
-            self.runner.run(self.world.finish())
+            self.happens(self.world.finish())
         finally:
             self.runner.close()
 
 
-TestHistories = Histories.TestCase
-TestHistories.settings = settings(
+SETTINGS = settings(
     max_examples=int(os.environ.get("PAGEWS_HISTORIES", "1000")),
     stateful_step_count=100,
     deadline=None,
     suppress_health_check=list(HealthCheck),
 )
+
+TestHistories = Histories.TestCase
+TestHistories.settings = SETTINGS

@@ -12,7 +12,7 @@ from pagews.broker import Attach, Attached, Control, Filed, Position
 from pagews.errors import ProtocolError
 from pagews.log import Replay
 from pagews.page import State
-from pagews.wire import Message
+from pagews.wire import Message, ping
 
 from .rig import Client, Rig, draft, turn
 
@@ -256,6 +256,9 @@ async def test_a_page_that_ends_is_gone() -> None:
     await client.attach()
     await rig.node.end_page("p", 4503, "enough")
     assert client.wire.closed == (4503, b"enough")
+    await client.detach()
+    await rig.node.end_page("p", 4503, "enough")
+    rig.pass_time(400)
     assert rig.events == [("attached", "p"), ("detached", "p"), ("gone", "p")]
 
 
@@ -309,7 +312,8 @@ class Waiting(MemoryBroker):
     """A broker whose answers take as long as the test wants, as those of a broker elsewhere do."""
 
     def __init__(self) -> None:
-        super().__init__(Limits(), clock=lambda: 0.0, wall=lambda: 0.0)
+        self.now = 0.0
+        super().__init__(Limits(), clock=lambda: self.now, wall=lambda: 0.0)
         self.gates: dict[str, asyncio.Event] = {}
         self.asked: list[str] = []
 
@@ -329,6 +333,11 @@ class Waiting(MemoryBroker):
         attached = await super().attach(hello)
         await self._pass("attach")
         return attached
+
+    async def topics(self, page_id: str) -> dict[str, int] | None:
+        topics = await super().topics(page_id)
+        await self._pass("topics")
+        return topics
 
     async def read(self, epoch: str, cursors: Mapping[str, int], limit: int) -> Replay[Filed]:
         replay = await super().read(epoch, cursors, limit)
@@ -411,3 +420,123 @@ async def test_a_control_entry_for_nobody_is_ignored() -> None:
     rig = await Rig().start()
     rig.node.deliver("page:nobody", Control("topics", 1))
     rig.node.deliver("session:nobody", Control("revoked", 1))
+
+
+async def test_a_page_that_ends_while_its_hello_is_answered_leaves_nothing() -> None:
+    broker = Waiting()
+    rig = await Rig(broker).start()
+    client = Client(rig)
+    gate = broker.hold("attach")
+    attaching = asyncio.create_task(client.attach())
+    await turn()
+    await broker.revoke("session:s")
+    gate.set()
+    with pytest.raises(ProtocolError):
+        await attaching
+    assert client.wire.closed is not None
+    assert client.wire.closed[0] == 4503
+    assert client.pushed == []
+    assert rig.node.pages == {}
+    assert not rig.node.hub.listeners("page:p")
+    assert rig.events == []
+    # Its claim was given back: its record ends like that of any page that is not attached.
+    for broker.now in (0.0, 400.0, 800.0):
+        broker.tick()
+    assert rig.events == [("gone", "p")]
+
+
+async def test_rule_16_an_attempt_that_is_answered_late_takes_nothing_from_a_newer_one() -> None:
+    broker = Waiting()
+    rig = await Rig(broker).start()
+    await broker.set_topics("p", [], ["joined"], [])
+    old, new = Client(rig), Client(rig)
+    gate = broker.hold("read")
+    attaching = asyncio.create_task(old.attach(attempt=1))
+    await turn()
+    assert broker.asked[-1] == "read"
+    del broker.gates["read"]
+    await new.attach(attempt=2)
+    gate.set()
+    with pytest.raises(ProtocolError):
+        await attaching
+    assert rig.node.pages["p"] is new.page
+    assert (new.wire.closed, old.wire.closed) == (None, (4509, b"a newer socket of this page is here"))
+    seq = await rig.push("topic:joined")
+    await turn()
+    assert new.pushed == [seq]
+
+
+async def test_a_page_that_ends_while_it_learns_its_topics_leaves_nothing() -> None:
+    rig = await Rig(high_water=100).start()
+    client = Client(rig)
+    await client.attach()
+    client.wire.fill(150)
+    await rig.broker.set_topics("p", [], ["new"], [])
+    # Finds the line full when it begins to read.
+    client.socket.write(ping(0))
+    await turn()
+    assert client.page.stands(State.LAGGING)
+    await rig.broker.revoke("session:s")
+    client.wire.release()
+    await turn()
+    assert not rig.node.hub.listeners("topic:new")
+
+
+async def test_rule_21_a_topic_is_learned_though_the_page_lags_meanwhile() -> None:
+    broker = Waiting()
+    rig = await Rig(broker, high_water=100).start()
+    client = Client(rig)
+    await client.attach()
+    reading = broker.hold("read")
+    await broker.set_topics("p", [], ["new"], [])
+    await turn()
+    assert broker.asked[-1] == "read"
+    # The read has the control entry in it, so the cursor is behind that when the topics are asked for again.
+    learning = broker.hold("topics")
+    reading.set()
+    await turn()
+    assert broker.asked[-1] == "topics"
+    seq = await rig.push("topic:new")
+    client.wire.fill(150)
+    client.socket.write(ping(10**9))
+    await turn()
+    assert client.page.stands(State.LAGGING)
+    learning.set()
+    client.wire.release()
+    for _ in range(5):
+        await turn()
+    assert client.pushed == [seq]
+    assert client.page.stands(State.LIVE)
+
+
+async def test_rule_21_what_is_behind_a_control_entry_is_read_anew() -> None:
+    broker = Waiting()
+    rig = await Rig(broker).start()
+    client = Client(rig)
+    await client.attach()
+    gate = broker.hold("topics")
+    await broker.set_topics("p", [], ["first"], [])
+    await turn()
+    assert broker.asked[-1] == "topics"
+    await broker.set_topics("p", [], ["second"], [])
+    numbers = [await rig.push("topic:second"), await rig.push("page:p"), await rig.push("topic:first")]
+    gate.set()
+    for _ in range(5):
+        await turn()
+    assert client.pushed == numbers
+
+
+async def test_a_fork_whose_socket_has_ended_meanwhile_is_not_welcomed() -> None:
+    broker = Waiting()
+    rig = await Rig(broker).start()
+    first, second = Client(rig, document="one"), Client(rig, document="two")
+    await first.attach()
+    gate = broker.hold("attach")
+    forking = asyncio.create_task(second.attach())
+    await turn()
+    await rig.node.end_page("p", 4503, "enough")
+    gate.set()
+    with pytest.raises(ProtocolError):
+        await forking
+    assert second.wire.writes == []
+    assert rig.node.pages == {}

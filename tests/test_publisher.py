@@ -349,3 +349,171 @@ async def test_subscribing_after_leaving_every_topic(aiohttp_client: AiohttpClie
         await page.subscribe("c")
         await pagews.get_publisher(app).topic("c").push("d", 1)
         assert await stand_in.expect("d") == 1
+
+
+# --- variables and tasks of a page ------------------------------------------------------------------------------------
+
+
+async def facade(app: web.Application, page_id: str) -> Page:
+    (page,) = await pagews.get_publisher(app).page(page_id).pages()
+    return page
+
+
+@pytest.mark.parametrize("value", [True, 0, -1.5, "é\n", [], [1, [None]], {"a": {"b": "c"}}, ""])
+async def test_a_variable_comes_back_as_json_has_it(aiohttp_client: AiohttpClient, value: object) -> None:
+    app = site()
+    async with Browser(await aiohttp_client(app)) as browser:
+        page = await facade(app, (await browser.open()).id)
+        assert await page.get("v") is None
+        assert await page.get("v", "nothing") == "nothing"
+        await page.set("v", value)
+        assert await page.get("v", "nothing") == value
+        await page.set("v", None)
+        assert await page.get("v", "nothing") == "nothing"
+
+
+async def test_what_is_kept_is_not_the_object(aiohttp_client: AiohttpClient) -> None:
+    app = site()
+    async with Browser(await aiohttp_client(app)) as browser:
+        page = await facade(app, (await browser.open()).id)
+        basket = {"items": [1], "owner": float("nan"), "raw": b"\x00"}
+        await page.set("basket", basket)
+        basket["items"] = []
+        assert await page.get("basket") == {"items": [1], "owner": None, "raw": "AA=="}
+        (await page.get("basket"))["items"].append(2)
+        assert await page.get("basket") == {"items": [1], "owner": None, "raw": "AA=="}
+
+
+async def test_incr_and_append_are_one_step(aiohttp_client: AiohttpClient) -> None:
+    delegates = pagews.DelegateTableDef()
+
+    @delegates.on("visit")
+    async def visit(page: Page, data: Any) -> int:
+        await page.append("seen", data)
+        return await page.incr("visits")
+
+    app = site(delegates=delegates)
+    async with Browser(await aiohttp_client(app)) as browser:
+        stand_in = await browser.open()
+        counted = await asyncio.gather(*(stand_in.send("visit", number) for number in range(20)))
+        assert sorted(counted) == list(range(1, 21))
+        page = await facade(app, stand_in.id)
+        assert await page.get("seen") == list(range(20))
+        assert await page.incr("visits", -20) == 0
+
+
+async def test_what_a_variable_cannot_be(aiohttp_client: AiohttpClient) -> None:
+    app = site(limits=pagews.Limits(variable_bytes=100))
+    async with Browser(await aiohttp_client(app)) as browser:
+        page: Any = await facade(app, (await browser.open()).id)
+        await page.set("text", "x")
+        for call, error in (
+            (page.set("v", object()), EncodingError),
+            (page.append("v", object()), EncodingError),
+            (page.set("v", "x" * 100), pagews.LimitExceeded),
+            (page.append("v", "x" * 100), pagews.LimitExceeded),
+            (page.set("", 1), ValueError),
+            (page.get("a\nb"), ValueError),
+            (page.set(7, 1), TypeError),
+            (page.incr("n", 1.5), TypeError),
+            (page.incr("n", True), TypeError),
+            (page.incr("text"), TypeError),
+            (page.append("text", 1), TypeError),
+            (page.incr("n", 2**53), ValueError),
+        ):
+            with pytest.raises(error):
+                await call
+        assert [await page.get(name) for name in ("v", "n", "text")] == [None, None, "x"]
+        assert pagews.get_publisher(app).statistics().refused == {"variables": 2}
+
+
+async def test_variables_survive_a_cut_and_end_with_the_page(aiohttp_client: AiohttpClient) -> None:
+    app = site()
+    async with Browser(await aiohttp_client(app)) as browser:
+        stand_in = await browser.open()
+        page = await facade(app, stand_in.id)
+        await page.set("step", 3)
+        await stand_in.cut()
+        assert await page.get("step") == 3
+        await stand_in.connect()
+        assert await page.get("step") == 3
+        await page.close(4509, "enough")
+        assert await page.get("step", "gone") == "gone"
+        with pytest.raises(pagews.PageGone):
+            await page.set("step", 4)
+
+
+async def test_what_a_view_stores_is_there_for_the_delegate(aiohttp_client: AiohttpClient) -> None:
+    delegates = pagews.DelegateTableDef()
+
+    @delegates.on("what")
+    async def what(page: Page, data: Any) -> Any:
+        return await page.get("article")
+
+    async def view(request: web.Request) -> web.Response:
+        page = await pagews.open_page(request, topics=["a"])
+        await page.set("article", 17)
+        await pagews.open_page(request, topics=["b"])
+        return web.Response(text=str(pagews.script_tag(page)), content_type="text/html")
+
+    app = site(delegates=delegates)
+    app.router.add_get("/view", view)
+    async with Browser(await aiohttp_client(app)) as browser:
+        stand_in = await browser.open("/view")
+        assert await stand_in.send("what") == 17
+        assert (await facade(app, stand_in.id)).topics == {"a", "b"}
+
+
+async def test_a_fork_has_neither_variables_nor_tasks(aiohttp_client: AiohttpClient) -> None:
+    app = site()
+    client = await aiohttp_client(app)
+    async with Browser(client) as browser:
+        original = await browser.open()
+        page = await facade(app, original.id)
+        await page.set("v", 1)
+        go_on = asyncio.Event()
+        task = page.create_task(go_on.wait())
+        node = pagews.get_publisher(app).node
+        copy = PageStandIn(browser, original.html)
+        await copy.connect()
+        assert copy.id != original.id
+        fork = await facade(app, copy.id)
+        assert await fork.get("v") is None
+        await fork.close(4509, "enough")
+        await turn()
+        assert not task.done()
+        assert node.tasks._tasks.keys() == {original.id}
+        go_on.set()
+        assert await task is True
+        await copy.close()
+
+
+async def test_a_task_of_a_page_ends_when_it_is_gone(aiohttp_client: AiohttpClient) -> None:
+    begun: asyncio.Queue[asyncio.Task[None]] = asyncio.Queue()
+    delegates = pagews.DelegateTableDef()
+
+    @delegates.on("start")
+    async def start(page: Page, data: Any) -> None:
+        async def count() -> None:
+            number = 0
+            while True:
+                number += 1
+                await page.push("number", number)
+                await asyncio.sleep(0)
+
+        begun.put_nowait(page.create_task(count()))
+
+    app = site(delegates=delegates, limits=pagews.Limits(grace=0.05, heartbeat=0.2))
+    async with Browser(await aiohttp_client(app)) as browser:
+        stand_in = await browser.open()
+        await stand_in.send("start")
+        task = await begun.get()
+        await stand_in.expect("number")
+        await stand_in.cut()
+        await stand_in.connect()
+        await stand_in.expect("number")
+        assert not task.done()
+        await stand_in.close()
+        with pytest.raises(asyncio.CancelledError):
+            async with asyncio.timeout(5):
+                await task

@@ -7,9 +7,14 @@ import gc
 import os
 import sys
 from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable, Mapping
 
 from aiohttp import web
 
+Action = Callable[[range], Awaitable[None]]
+
+# A crowd that comes back at once must not wait for lost packets: the queue of every server takes it whole.
+_BACKLOG = 4096
 # Long enough for some thousand sockets to see that their peer has gone.
 _SHUTDOWN_SECONDS = 2
 
@@ -33,14 +38,22 @@ class Bench(ABC):
     async def single(self, numbers: range) -> None:
         """Send the page that attached last these numbers, saying when."""
 
+    async def look(self) -> None:  # noqa: B027 - most keep their pages themselves
+        """Look up which pages are attached now, if that is not known anyway."""
+
+    def actions(self) -> Mapping[str, Action]:
+        """What it can be told to do with numbers."""
+        return {"broadcast": self.broadcast, "burst": self.burst, "single": self.single}
+
 
 async def run(app: web.Application, bench: Bench) -> None:
     """Serve on a free port, print it, and obey until standard input ends."""
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=_SHUTDOWN_SECONDS)
     await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    await web.TCPSite(runner, "127.0.0.1", 0, backlog=_BACKLOG).start()
     print(runner.addresses[0][1], flush=True)
     loop = asyncio.get_running_loop()
+    actions = bench.actions()
     ended = asyncio.Event()
     tasks: set[asyncio.Task[None]] = set()
 
@@ -50,7 +63,7 @@ async def run(app: web.Application, bench: Bench) -> None:
             ended.set()
             return
         for line in data.decode().splitlines():
-            task = loop.create_task(_obey(bench, line))
+            task = loop.create_task(_obey(bench, actions, line))
             tasks.add(task)
             task.add_done_callback(tasks.discard)
 
@@ -60,7 +73,7 @@ async def run(app: web.Application, bench: Bench) -> None:
     await runner.cleanup()
 
 
-async def _obey(bench: Bench, line: str) -> None:
+async def _obey(bench: Bench, actions: Mapping[str, Action], line: str) -> None:
     """The measuring process writes one command at a time, in one small write, so that a line is never cut."""
     name, *arguments = line.split()
     if name == "collect":
@@ -68,7 +81,11 @@ async def _obey(bench: Bench, line: str) -> None:
         print("collected", flush=True)
     elif name == "attached":
         print(bench.attached(), flush=True)
+    elif name == "look":
+        await bench.look()
+        print("looked", flush=True)
+    elif name == "holdings":
+        print(len(asyncio.all_tasks()), len(os.listdir("/proc/self/fd")), bench.attached(), flush=True)
     else:
         first, count = map(int, arguments)
-        action = {"broadcast": bench.broadcast, "burst": bench.burst, "single": bench.single}[name]
-        await action(range(first, first + count))
+        await actions[name](range(first, first + count))

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
+from functools import partial
+from typing import Literal
 
 from aiohttp import web
 from cryptography.fernet import Fernet
 
 import pagews
 from benchmarks.payload import numbered, timed
-from benchmarks.servers.control import Bench, run
+from benchmarks.servers.control import Action, Bench, run
 
 _TOPIC = "bench"
 
@@ -39,10 +42,16 @@ class PagewsBench(Bench):
     def attached(self) -> int:
         return self._publisher.statistics().attached
 
-    async def _ids(self) -> list[str]:
-        if len(self._page_ids) != self.attached():
-            self._page_ids = [page.id for page in await self._publisher.topic(_TOPIC).pages()]
-        return self._page_ids
+    async def look(self) -> None:
+        self._page_ids = [page.id for page in await self._publisher.topic(_TOPIC).pages()]
+
+    def actions(self) -> Mapping[str, Action]:
+        qos: dict[str, Action] = {}
+        levels: tuple[Literal[0, 1, 2], ...] = (0, 1, 2)
+        for level in levels:
+            qos[f"broadcast-qos-{level}"] = partial(self._broadcast_qos, level)
+            qos[f"push-qos-{level}"] = partial(self._push_qos, level)
+        return {**super().actions(), **qos}
 
     async def broadcast(self, numbers: range) -> None:
         topic = self._publisher.topic(_TOPIC)
@@ -51,15 +60,38 @@ class PagewsBench(Bench):
 
     async def burst(self, numbers: range) -> None:
         texts = [numbered(number) for number in numbers]
-        for page_id in await self._ids():
+        for page_id in self._page_ids:
             page = self._publisher.page(page_id)
             for text in texts:
                 await page.push("tick", text)
 
     async def single(self, numbers: range) -> None:
-        page = self._publisher.page((await self._ids())[-1])
+        page = self._publisher.page(self._page_ids[-1])
         for number in numbers:
             await page.push("tick", timed(number))
+
+    async def _broadcast_qos(self, qos: Literal[0, 1, 2], numbers: range) -> None:
+        """As `broadcast`; with qos 2, all answers are waited for."""
+        topic = self._publisher.topic(_TOPIC)
+        for number in numbers:
+            if qos == 2:
+                receipt = await topic.push("tick", numbered(number), qos=2)
+                await receipt.wait(len(self._page_ids))
+            else:
+                await topic.push("tick", numbered(number), qos=qos)
+
+    async def _push_qos(self, qos: Literal[0, 1, 2], numbers: range) -> None:
+        """Send each page these numbers, addressed to that page; with qos 2, all answers are waited for."""
+        pages = [self._publisher.page(page_id) for page_id in self._page_ids]
+        for number in numbers:
+            text = numbered(number)
+            if qos == 2:
+                receipts = [await page.push("tick", text, qos=2) for page in pages]
+                for receipt in receipts:
+                    await receipt.wait()
+            else:
+                for page in pages:
+                    await page.push("tick", text, qos=qos)
 
 
 def main() -> None:

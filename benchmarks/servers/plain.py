@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 
 from aiohttp import WSMsgType, web
 
+from benchmarks.frames import server_frame
 from benchmarks.payload import numbered, timed
-from benchmarks.servers.control import Bench, run
+from benchmarks.servers.control import Action, Bench, run
 from benchmarks.servers.session import session_id, setup_session
 
 
 class PlainBench(Bench):
     def __init__(self) -> None:
-        self._sockets: dict[web.WebSocketResponse, str] = {}
+        self._sockets: dict[web.WebSocketResponse, web.Request] = {}
 
     async def socket(self, request: web.Request) -> web.WebSocketResponse:
-        session = await session_id(request)
+        await session_id(request)
         ws = web.WebSocketResponse()
         await ws.prepare(request)
-        self._sockets[ws] = session
+        self._sockets[ws] = request
         try:
             async for message in ws:
                 if message.type is WSMsgType.TEXT:
@@ -42,6 +44,17 @@ class PlainBench(Bench):
         for ws in self._sockets:
             for text in texts:
                 await ws.send_str(text)
+
+    async def bare(self, numbers: range) -> None:
+        """The least that a broadcast costs on these sockets: each frame is made once, and written past aiohttp."""
+        for number in numbers:
+            frame = server_frame(numbered(number).encode())
+            for request in self._sockets.values():
+                assert request.transport is not None
+                request.transport.write(frame)
+
+    def actions(self) -> Mapping[str, Action]:
+        return {**super().actions(), "bare": self.bare}
 
     async def single(self, numbers: range) -> None:
         ws = next(reversed(self._sockets))

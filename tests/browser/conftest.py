@@ -15,6 +15,7 @@ from playwright.async_api import Browser, BrowserContext, async_playwright
 from tests.faults import HOST, FaultProxy
 from tests.wire_client import Transport
 
+from .devtools import Chromium, RealTab
 from .journal import PATIENCE
 from .site import Site
 from .tab import Tab
@@ -34,6 +35,7 @@ _NOT_ITS_ARGUMENTS: Final = ("--disable-back-forward-cache",)
 OpenTab = Callable[..., Awaitable[Tab]]
 Serve = Callable[..., Awaitable[Site]]
 StartProxy = Callable[[Site], Awaitable[FaultProxy]]
+OpenRealTab = Callable[[str], Awaitable[RealTab]]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -113,3 +115,18 @@ async def open_tab(context: BrowserContext) -> AsyncIterator[OpenTab]:
     for tab in tabs:
         await tab.settle()
     assert [complaint for tab in tabs for complaint in tab.complaints] == []
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def open_real_tab(put_proxy: StartProxy, chromium: Path, tmp_path: Path) -> AsyncIterator[OpenRealTab]:
+    """Opens tabs of a browser that nobody drives but the test: each hides those before it."""
+    async with Chromium(chromium, tmp_path / "user data", _ARGUMENTS) as browser:
+        tabs: list[RealTab] = []
+
+        async def open_tab(url: str) -> RealTab:
+            tabs.append(await browser.new_tab())
+            await tabs[-1].open(url)
+            return tabs[-1]
+
+        yield open_tab
+        assert [complaint for tab in tabs for complaint in tab["uncaught"]] == []

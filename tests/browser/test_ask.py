@@ -53,7 +53,7 @@ async def test_answer(serve: Serve, open_tab: OpenTab) -> None:
         assert await page.ask(f"question {number}", {"a": 2, "b": 3}) == answer, listener
 
 
-async def test_error_of_a_delegate(serve: Serve, open_tab: OpenTab) -> None:
+async def test_fault_28_delegate_of_the_browser_that_throws(serve: Serve, open_tab: OpenTab) -> None:
     site = await serve()
     tab = await open_tab(f"{site.url}/")
     page = site.publisher.page(await tab.id())

@@ -98,7 +98,9 @@ async def test_lost_cookie_ends_the_page(serve: Serve, open_tab: OpenTab) -> Non
     assert tab["navigation"] == []
 
 
-async def test_offline_and_online(serve: Serve, put_proxy: StartProxy, open_tab: OpenTab) -> None:
+async def test_fault_19_offline_and_online_by_the_events_alone(
+    serve: Serve, put_proxy: StartProxy, open_tab: OpenTab
+) -> None:
     site = await serve()
     proxy = await put_proxy(site)
     tab = await open_tab()
@@ -126,7 +128,7 @@ async def test_offline_and_online(serve: Serve, put_proxy: StartProxy, open_tab:
     await tab.is_in("open")
 
 
-async def test_back_forward_cache(serve: Serve, open_tab: OpenTab) -> None:
+async def test_fault_21_back_forward_cache(serve: Serve, open_tab: OpenTab) -> None:
     site = await serve()
     tab = await open_tab(f"{site.url}/")
     page = site.publisher.page(await tab.id())
@@ -154,7 +156,7 @@ async def test_back_forward_cache(serve: Serve, open_tab: OpenTab) -> None:
     assert await tab.wait("growl", 3) == ["before", "while it slept", "after"]
 
 
-async def test_back_without_the_back_forward_cache(serve: Serve, open_tab: OpenTab) -> None:
+async def test_fault_21_back_without_the_back_forward_cache(serve: Serve, open_tab: OpenTab) -> None:
     # Going back, the browser shows the HTML that it has, with the token in it, in a new document. It takes the page
     # over, which its first document has left, and shows what was pushed since it was rendered.
     site = await serve()
@@ -179,7 +181,7 @@ async def test_back_without_the_back_forward_cache(serve: Serve, open_tab: OpenT
     assert site.rendered == 1
 
 
-async def test_duplicated_tab_is_forked(serve: Serve, open_tab: OpenTab) -> None:
+async def test_fault_22_duplicated_tab_is_forked(serve: Serve, open_tab: OpenTab) -> None:
     site = Site()
     rendered: list[web.Response] = []
 
@@ -231,7 +233,7 @@ async def test_reconnect_in_the_browser(serve: Serve, open_tab: OpenTab) -> None
 
 async def test_page_is_pinged_and_answers(serve: Serve, open_tab: OpenTab) -> None:
     # Silent for one and a half intervals, it would be closed with 4008.
-    site = await serve(limits=pagews.Limits(heartbeat=0.2))
+    site = await serve(limits=pagews.Limits(heartbeat=1.0))
     tab = await open_tab(f"{site.url}/")
 
     before = (await tab.run("pagews.cursor")) or {"seq": 0}

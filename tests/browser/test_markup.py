@@ -10,8 +10,9 @@ from aiohttp import web
 from msgspec import Struct
 
 import pagews
+from tests.faults import before_frame
 
-from .conftest import OpenTab, Serve
+from .conftest import OpenTab, Serve, StartProxy
 from .site import Site
 from .tab import Tab
 
@@ -35,8 +36,8 @@ class Order(Struct, forbid_unknown_fields=True):
     extras: list[str]
 
 
-async def open_form(serve: Serve, open_tab: OpenTab, form: str, delegates: pagews.DelegateTableDef) -> Tab:
-    """Open a page with a form, whose events are noted."""
+def site_with_form(form: str, delegates: pagews.DelegateTableDef) -> Site:
+    """A site whose page at `/form` holds a form."""
     site = Site(delegates=delegates)
 
     async def view(request: web.Request) -> web.Response:
@@ -45,6 +46,12 @@ async def open_form(serve: Serve, open_tab: OpenTab, form: str, delegates: pagew
         return web.Response(text=text, content_type="text/html")
 
     site.app.router.add_get("/form", view)
+    return site
+
+
+async def open_form(serve: Serve, open_tab: OpenTab, form: str, delegates: pagews.DelegateTableDef) -> Tab:
+    """Open a page with a form, whose events are noted."""
+    site = site_with_form(form, delegates)
     await serve(site)
     tab = await open_tab(f"{site.url}/form")
     await tab.run(_WATCH)
@@ -163,6 +170,56 @@ async def test_form_for_a_typed_delegate(serve: Serve, open_tab: OpenTab) -> Non
     await tab.page.click("button")
     assert await tab.wait("pagews-result", 2) == ["ordered", "ordered"]
     assert orders[1:] == [Order("", 1, False, None, [])]
+
+
+@pytest.mark.parametrize(
+    ("markup", "data"),
+    [
+        pytest.param(
+            '<form data-pagews-send="order"><input name="a" value="1"><button>Go</button></form>', "1", id="form"
+        ),
+        pytest.param('<button data-pagews-send="order" data-a="2">Go</button>', "2", id="button"),
+    ],
+)
+async def test_press_is_one_run_also_over_cuts(
+    serve: Serve, put_proxy: StartProxy, open_tab: OpenTab, markup: str, data: str
+) -> None:
+    delegates = pagews.DelegateTableDef()
+    orders: list[Any] = []
+    entered, go_on = asyncio.Event(), asyncio.Event()
+
+    @delegates.on("order")
+    async def order(page: pagews.Page, data: Any) -> str:
+        orders.append(data)
+        entered.set()
+        await go_on.wait()
+        return "ordered"
+
+    site = site_with_form(markup, delegates)
+    await serve(site)
+    proxy = await put_proxy(site)
+    tab = await open_tab(f"{proxy.url}/form", without_jitter=True)
+    tab.network_fails = True
+    await tab.run("""() => document.addEventListener("pagews-result", ({ detail, target }) => {
+      told("outcome", [detail, target.getAttribute("aria-busy")]);
+    })""")
+    link = await proxy.upgraded()
+
+    await tab.page.click("button")
+    await entered.wait()
+    # One cut while the delegate runs, and one that takes the result along.
+    link.cut()
+    link = await proxy.upgraded()
+    link.down.cut_when(before_frame(b'["result"'))
+    await tab.is_in("open")
+    assert await tab.page.get_attribute("[data-pagews-send]", "aria-busy") == "true"
+    go_on.set()
+    await link.ended()
+
+    assert await tab.wait("outcome") == [["ordered", "true"]]
+    await tab.page.wait_for_selector("[data-pagews-send]:not([aria-busy])")
+    assert orders == [{"a": data}]
+    assert proxy.counts["cut"] == 2
 
 
 @pytest.mark.parametrize("handled", [False, True])

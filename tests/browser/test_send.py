@@ -103,7 +103,9 @@ async def test_result(serve: Serve, open_tab: OpenTab, qos: int) -> None:
         assert await tab.run(_OUTCOME, ["echo", data, {"qos": qos}]) == ["result", {"echo": data}]
 
 
-async def test_errors(serve: Serve, open_tab: OpenTab, caplog: pytest.LogCaptureFixture) -> None:
+async def test_fault_28_delegate_that_raises_hangs_or_returns_nonsense(
+    serve: Serve, open_tab: OpenTab, caplog: pytest.LogCaptureFixture
+) -> None:
     site = await serve(delegates=table(), limits=pagews.Limits(callback=0.2))
     tab = await open_tab(f"{site.url}/")
 

@@ -224,7 +224,11 @@ describe("bounds", () => {
   });
 });
 
-test("a new epoch: what of qos 2 was written has an unknown outcome", async () => {
+for (const { because, said } of [
+  { because: "a new epoch", said: { epoch: "e2", resumed: false, lost: "epoch", seq: 0 } },
+  { because: "away for longer than its record is kept", said: { resumed: false, lost: "expired", seq: 9 } },
+  { because: "a fork, which has no part in the record", said: { forked: true, page: "another" } },
+]) test(`${because}: what of qos 2 was written has an unknown outcome`, async () => {
   const peer = setUp();
   peer.open();
   peer.socket.say("push", 3, "page", "x", 1);
@@ -233,7 +237,7 @@ test("a new epoch: what of qos 2 was written has an unknown outcome", async () =
   peer.socket.cut();
   const fresh = outcome(peer.page.send("x", 3, { qos: 2 }));
   await peer.clock.advance(200);
-  peer.socket.welcome({ epoch: "e2", resumed: false, lost: "epoch", seq: 0 });
+  peer.socket.welcome(said);
   await settled();
   assert.deepEqual([once.value.code, again.state, fresh.state], ["outcome-unknown", "pending", "pending"]);
   assert.deepEqual(peer.socket.take().map(([, id]) => id), [2, 3]);

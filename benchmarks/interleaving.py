@@ -1,0 +1,50 @@
+"""Servers take turns in short slices, so that whatever else the machine does meets all of them alike."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+from benchmarks.goals import Series
+from benchmarks.measures import Measurement
+
+_Item = TypeVar("_Item")
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """A short piece of work that gives one value of a figure."""
+
+    figure: str
+    server: Measurement
+    work: Callable[[], Awaitable[float]]
+
+
+def record(series: Series, figure: str, server: Measurement, value: float) -> None:
+    """File a value. The n-th values of a figure belong together, whatever the server."""
+    series.setdefault(figure, {}).setdefault(server.contender.name, []).append(value)
+
+
+def rotated(items: Sequence[_Item], by: int) -> Sequence[_Item]:
+    """Nobody is always the first: what a slice leaves in the caches, its neighbour finds."""
+    by %= len(items)
+    return (*items[by:], *items[:by])
+
+
+async def collect(servers: Sequence[Measurement]) -> None:
+    """Collect garbage on the servers and here, so that all begin alike. The servers go on collecting as usual."""
+    gc.collect()
+    for server in servers:
+        await server.server.collect()
+
+
+async def interleave(series: Series, cycles: int, slices: Sequence[Slice]) -> None:
+    """Do every slice once in each cycle, and record its value. The first cycle of all warms up, and is not counted."""
+    await collect([piece.server for piece in slices])
+    for cycle in range(cycles + 1):
+        for piece in rotated(slices, cycle):
+            value = await piece.work()
+            if cycle:
+                record(series, piece.figure, piece.server, value)

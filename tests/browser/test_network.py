@@ -1,0 +1,234 @@
+"""The network goes and comes: lost answers, black holes, offline and online, two lines at once."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any, NamedTuple
+
+import pytest
+
+import pagews
+from tests.faults import FaultProxy, Link, before_frame
+
+from .conftest import OpenTab, Serve, StartProxy
+from .site import Site
+from .tab import Tab
+
+#: Seconds from the return of the network to the end of what was missed.
+SOON = 1.0
+#: A fault is repeated, and the best is measured: the machine may be slow once, the client may never be.
+ROUNDS = 3
+
+
+class Line(NamedTuple):
+    """A page behind a proxy. It always waits for as long as its back-off may."""
+
+    site: Site
+    proxy: FaultProxy
+    tab: Tab
+    page: pagews.PageTarget
+
+    def states(self, state: str) -> int:
+        """How often it has come to a state."""
+        return [told["state"] for told in self.tab["statechange"]].count(state)
+
+    async def comes_to(self, state: str, count: int) -> None:
+        """Wait until it has come to a state so often."""
+        await self.tab.until(lambda: self.states(state) >= count, f"{count} times {state}")
+
+
+async def connect(serve: Serve, put_proxy: StartProxy, open_tab: OpenTab, **setup: Any) -> Line:
+    site = await serve(**setup)
+    proxy = await put_proxy(site)
+    tab = await open_tab(watching=["statechange"])
+    tab.network_fails = True
+    await tab.page.add_init_script("Math.random = () => 0.999;")
+    await tab.open(f"{proxy.url}/")
+    await tab.listen("growl")
+    return Line(site, proxy, tab, site.publisher.page(await tab.id()))
+
+
+async def best(line: Line, lose: Callable[[], Awaitable[None]], give_back: Callable[[], Awaitable[None]]) -> float:
+    """Take the network away, push, give it back; returns the seconds until the push is there."""
+    times = []
+    for number in range(ROUNDS):
+        await lose()
+        await line.page.push("growl", number)
+        before = asyncio.get_running_loop().time()
+        await give_back()
+        assert await line.tab.wait("growl", number + 1) == list(range(number + 1))
+        times.append(asyncio.get_running_loop().time() - before)
+        await line.tab.is_in("open")
+    return min(times)
+
+
+# --- an answer is lost ------------------------------------------------------------------------------------------------
+
+
+async def test_fault_2_result_is_lost_on_its_way_down(serve: Serve, put_proxy: StartProxy, open_tab: OpenTab) -> None:
+    delegates = pagews.DelegateTableDef()
+    ran: list[Any] = []
+
+    @delegates.on("order")
+    async def order(page: pagews.Page, data: Any) -> str:
+        ran.append(data)
+        return "ordered"
+
+    line = await connect(serve, put_proxy, open_tab, delegates=delegates)
+    link = await line.proxy.upgraded()
+    link.down.cut_when(before_frame(b'["result"'))
+
+    assert await line.tab.run("pagews.send('order', 'tea', { qos: 2 })") == "ordered"
+    assert link.how == "cut"
+    assert ran == ["tea"]
+
+
+@pytest.mark.parametrize(("lane", "lost"), [("up", b'["ack"'), ("down", b'["acked"')])
+async def test_fault_2_answer_is_lost_on_its_way_up_or_its_confirmation_down(
+    serve: Serve, put_proxy: StartProxy, open_tab: OpenTab, lane: str, lost: bytes
+) -> None:
+    line = await connect(serve, put_proxy, open_tab)
+    link = await line.proxy.upgraded()
+    await line.tab.run("() => { pagews.on('confirm', () => { told('asked'); return 'yes'; }); }")
+    getattr(link, lane).cut_when(before_frame(lost))
+
+    assert await line.page.ask("confirm") == "yes"
+    # The answer that nobody confirmed is said again on the next line, and confirmed there.
+    await line.comes_to("open", 2)
+    again = line.proxy.links[-1]
+    await again.up.passed(b'["ack"')
+    await again.down.passed(b'["acked"')
+    assert link.how == "cut"
+    assert len(line.tab["asked"]) == 1
+
+
+# --- the network goes -------------------------------------------------------------------------------------------------
+
+
+async def test_fault_3_black_hole(serve: Serve, put_proxy: StartProxy, open_tab: OpenTab) -> None:
+    heartbeat = 1.0
+    line = await connect(serve, put_proxy, open_tab, limits=pagews.Limits(heartbeat=heartbeat))
+    noticed: list[float] = []
+
+    async def lose() -> None:
+        waiting, connecting = line.states("waiting"), line.states("connecting")
+        detached = len(line.site.journal["detach"])
+        before = asyncio.get_running_loop().time()
+        line.proxy.on_connect = Link.stall
+        line.proxy.stall()
+        await line.comes_to("waiting", waiting + 1)
+        noticed.append(asyncio.get_running_loop().time() - before)
+        # The server, too; and the page tries again, into the same hole.
+        await line.site.journal.wait("detach", detached + 1)
+        await line.comes_to("connecting", connecting + 1)
+
+    async def give_back() -> None:
+        line.proxy.on_connect = None
+        line.proxy.resume()
+
+    assert await best(line, lose, give_back) < SOON
+    assert min(noticed) < 1.5 * heartbeat + 0.5
+
+
+async def test_fault_19_offline_and_online_by_the_devtools(
+    serve: Serve, put_proxy: StartProxy, open_tab: OpenTab
+) -> None:
+    line = await connect(serve, put_proxy, open_tab)
+
+    async def lose() -> None:
+        connecting = line.states("connecting")
+        await line.tab.page.context.set_offline(True)
+        # It does not trust the word of the browser alone, and tries; in vain.
+        await line.comes_to("connecting", connecting + 2)
+
+    async def give_back() -> None:
+        await line.tab.page.context.set_offline(False)
+
+    assert await best(line, lose, give_back) < SOON
+
+
+async def test_fault_19_line_is_cut(serve: Serve, put_proxy: StartProxy, open_tab: OpenTab) -> None:
+    line = await connect(serve, put_proxy, open_tab)
+
+    async def lose() -> None:
+        detached = len(line.site.journal["detach"])
+        line.proxy.cut()
+        await line.site.journal.wait("detach", detached + 1)
+
+    async def give_back() -> None:
+        """It has never been away."""
+
+    assert await best(line, lose, give_back) < SOON
+    assert line.proxy.counts["upgraded"] == 1 + ROUNDS
+
+
+async def test_fault_19_line_is_cut_and_the_first_attempt_fails(
+    serve: Serve, put_proxy: StartProxy, open_tab: OpenTab
+) -> None:
+    line = await connect(serve, put_proxy, open_tab)
+
+    async def lose() -> None:
+        connecting, waiting = line.states("connecting"), line.states("waiting")
+        line.proxy.refusing = True
+        line.proxy.cut()
+        await line.comes_to("connecting", connecting + 1)
+        await line.comes_to("waiting", waiting + 2)
+
+    async def give_back() -> None:
+        line.proxy.refusing = False
+
+    assert await best(line, lose, give_back) < SOON
+
+
+# --- two lines at once ------------------------------------------------------------------------------------------------
+
+
+async def test_fault_23_old_and_new_socket_overlap(serve: Serve, put_proxy: StartProxy, open_tab: OpenTab) -> None:
+    delegates = pagews.DelegateTableDef()
+    ran: list[Any] = []
+
+    @delegates.on("order")
+    async def order(page: pagews.Page, data: Any) -> str:
+        ran.append(data)
+        return "ordered"
+
+    line = await connect(serve, put_proxy, open_tab, delegates=delegates)
+    old = await line.proxy.upgraded()
+    # A push and a send are under way on the old line, and stay so.
+    old.stall()
+    await line.page.push("growl", "on both lines")
+    sending = asyncio.create_task(line.tab.run("pagews.send('order', 'tea', { qos: 2 })"))
+    await line.tab.page.wait_for_function("() => pagews.busy")
+    await line.tab.run("pagews.reconnect()")
+
+    assert await line.tab.wait("growl") == ["on both lines"]
+    assert await sending == "ordered"
+    old.resume()
+    await old.ended()
+    await line.page.push("growl", "on the new line")
+    assert await line.tab.wait("growl", 2) == ["on both lines", "on the new line"]
+    assert ran == ["tea"]
+    assert line.site.publisher.statistics().closed == {4509: 1}
+    await line.tab.is_in("open")
+
+
+# --- the clock --------------------------------------------------------------------------------------------------------
+
+
+async def test_fault_17_clock_of_the_browser_jumps(serve: Serve, open_tab: OpenTab) -> None:
+    site = await serve(limits=pagews.Limits(heartbeat=0.5))
+    tab = await open_tab(watching=["lost", "refused"])
+    await tab.page.clock.install()
+    await tab.open(f"{site.url}/")
+    page = site.publisher.page(await tab.id())
+    await tab.listen("growl")
+
+    for number, jump in enumerate((3600, -3600, -3600)):
+        await tab.page.clock.set_system_time(await tab.run("Date.now() / 1000") + jump)
+        # Longer than it waits for a ping; what comes by the new time is as good as before.
+        seq = (await tab.run("pagews.cursor"))["seq"] if number else 0
+        await tab.page.wait_for_function("seq => pagews.cursor?.seq > seq + 10", arg=seq)
+        await page.push("growl", number)
+        assert await tab.wait("growl", number + 1) == list(range(number + 1))
+    assert (tab["lost"], tab["refused"], tab["navigation"]) == ([], [], [])

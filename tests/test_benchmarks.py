@@ -1,0 +1,62 @@
+"""The benchmarks measure what they say, on a few pages of each server."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from benchmarks.goals import Comparison, Series
+from benchmarks.report import table
+from benchmarks.rounds import GROWTH_NAMES, ROUND_NAMES, growth_round, usual_round
+from benchmarks.settings import QUICK
+
+SMALL = replace(
+    QUICK,
+    pages=20,
+    attach_cycles=1,
+    cycles=2,
+    qos_cycles=2,
+    echo_cycles=2,
+    burst_cycles=2,
+    messages=40,
+    qos_messages=40,
+    echoes=5,
+    latency_cycles=1,
+    singles=40,
+    growth_cycles=2,
+    few_pages=5,
+    many_pages=10,
+    idle_pages=5,
+    idle_seconds=0.1,
+)
+
+
+async def test_a_usual_round() -> None:
+    series: Series = {}
+    await usual_round(series, SMALL, ROUND_NAMES, None)
+    for figure in ("broadcast", "burst", "memory", "attach", "latency p99", "echo", "resume", "arrive"):
+        assert series[figure].keys() == {"pagews", "plain", "socketio"}, figure
+    assert len(series["broadcast"]["plain"]) == SMALL.cycles
+    for figure in ("broadcast qos 0", "broadcast qos 1", "broadcast qos 2", "push qos 2", "send qos 2"):
+        assert min(series[figure]["pagews"]) > 0
+    # Each page answers, the answer is filed, and the page is told: that cannot cost nothing.
+    assert sum(series["push qos 2"]["pagews"]) > 1.5 * sum(series["push qos 0"]["pagews"])
+    assert series["left by resets"]["pagews"] == series["left by resets"]["plain"] == [0]
+    del series["memory"]  # so few pages may fit into what a process has already
+    assert "broadcast qos 2 and answers" in table(series)
+
+
+async def test_growth_and_idle() -> None:
+    series: Series = {}
+    await growth_round(series, SMALL, GROWTH_NAMES, None, idle=True)
+    assert len(series["broadcast many"]["pagews"]) == len(series["broadcast few"]["pagews"]) == SMALL.growth_cycles
+    assert series["idle"].keys() == {"pagews"}
+
+
+def test_only_what_belongs_together_is_compared() -> None:
+    comparison = Comparison("of plain", "broadcast", ("broadcast", "plain"), 0.8)
+    assert comparison.values({"broadcast": {"pagews": [2.0, 3.0], "plain": [4.0, 4.0]}}) == [0.5, 0.75]
+    assert comparison.values({"broadcast": {"pagews": [2.0]}}) == []
+    with pytest.raises(ValueError, match="shorter"):
+        comparison.values({"broadcast": {"pagews": [2.0, 3.0], "plain": [4.0]}})
