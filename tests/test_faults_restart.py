@@ -16,7 +16,7 @@ from typing import Final, NamedTuple
 
 from pagews.tokens import new_key
 from tests.served import LIMITS
-from tests.wire_client import Visitor, Wire, new_document
+from tests.wire_client import SocketClosed, Visitor, Wire, new_document
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 

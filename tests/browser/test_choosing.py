@@ -96,7 +96,9 @@ async def test_websocket_that_gets_through(serve: Serve, open_tab: OpenTab) -> N
 
 
 @pytest.mark.parametrize("fault", [answer_400, swallow, cut_after_header])
-async def test_websocket_that_does_not(serve: Serve, put_proxy: StartProxy, open_tab: OpenTab, fault: Any) -> None:
+async def test_fault_24_a_websocket_that_does_not_get_through(
+    serve: Serve, put_proxy: StartProxy, open_tab: OpenTab, fault: Any
+) -> None:
     delegates, ran, go_on = counting()
     go_on.set()
     site = await serve(delegates=delegates)
@@ -111,7 +113,7 @@ async def test_websocket_that_does_not(serve: Serve, put_proxy: StartProxy, open
     assert len(site.journal["attach"]) == 1
 
 
-async def test_stream_that_a_proxy_collects(serve: Serve, put_proxy: StartProxy, open_tab: OpenTab) -> None:
+async def test_fault_25_a_stream_that_a_proxy_collects(serve: Serve, put_proxy: StartProxy, open_tab: OpenTab) -> None:
     delegates, ran, go_on = counting()
     go_on.set()
     site = await serve(delegates=delegates)
@@ -209,7 +211,7 @@ async def _push(page: pagews.PageTarget, count: int) -> None:
         await asyncio.sleep(0)
 
 
-async def test_seven_tabs_on_streams(serve: Serve, put_proxy: StartProxy, open_tab: OpenTab) -> None:
+async def test_fault_26_seven_tabs_on_streams(serve: Serve, put_proxy: StartProxy, open_tab: OpenTab) -> None:
     # A browser has six connections to a host by HTTP/1.1, and as many streams would leave none.
     site = await serve()
     proxy = await put_proxy(site)
@@ -228,7 +230,7 @@ async def test_seven_tabs_on_streams(serve: Serve, put_proxy: StartProxy, open_t
         assert await tab.wait("growl", 3) == [0, 1, 2]
 
 
-async def test_post_cut_after_its_body(serve: Serve, put_proxy: StartProxy, open_tab: OpenTab) -> None:
+async def test_fault_27_a_post_cut_after_its_body(serve: Serve, put_proxy: StartProxy, open_tab: OpenTab) -> None:
     delegates = pagews.DelegateTableDef()
     ran: list[Any] = []
     running, go_on = asyncio.Event(), asyncio.Event()
