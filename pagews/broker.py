@@ -100,12 +100,15 @@ class Attach(NamedTuple):
 
 
 class Attached(NamedTuple):
-    """What the broker says to a hello. `topics` and `replay` are empty unless `claim` is GRANTED and not `revoked`."""
+    """What the broker says to a hello. `topics` and `replay` are empty unless `claim` is GRANTED and not `revoked`;
+    `repeat` is then that of the `Owner`.
+    """
 
     claim: Claim
     revoked: bool
     topics: dict[str, int]
     replay: Replay[Filed]
+    repeat: int = 0
 
 
 class SendClaim(NamedTuple):
@@ -400,19 +403,22 @@ class MemoryBroker(Broker):
             return Attached(claim, revoked, {}, Replay(None, [], 0, False))
         if record is None:
             record = self._records[hello.page_id] = _Record()
-        if record.owner is not None and record.owner.document != hello.document:
+        repeat = 0
+        if record.owner is not None and record.owner[:2] == (hello.document, hello.attempt):
+            repeat = record.owner.repeat + 1
+        elif record.owner is not None and record.owner.document != hello.document:
             record.sends, record.sends_size = None, 0
             if record.gone:
                 record.topics = None
         if record.topics is None:
             record.topics = dict.fromkeys(hello.topics, 0)
         record.session_id, record.user_id = hello.session_id, hello.user_id
-        record.owner = Owner(hello.document, hello.attempt)
+        record.owner = Owner(hello.document, hello.attempt, repeat=repeat)
         record.attached, record.gone = True, False
         self._gone.pop(hello.page_id, None)
         channels = cursors(hello.page_id, hello.session_id, hello.user_id, record.topics, hello.cursor.seq)
         replay = self._log.read(hello.cursor.epoch, channels, self._clock(), hello.limit)
-        return Attached(claim, False, record.topics, replay)
+        return Attached(claim, False, record.topics, replay, repeat)
 
     async def owner(self, page_id: str) -> Owner | None:
         record = self._records.get(page_id)
@@ -420,7 +426,7 @@ class MemoryBroker(Broker):
 
     async def detach(self, page_id: str, owner: Owner, *, left: bool) -> None:
         record = self._records.get(page_id)
-        if record is None or record.owner is None or record.owner[:2] != owner[:2]:
+        if record is None or record.owner is None or not record.owner.is_claim_of(owner):
             return
         record.owner = owner._replace(left=left or record.owner.left)
         record.attached = False

@@ -22,7 +22,7 @@ from .hub import Hub
 from .inbox import Inbox, Job
 from .limits import Limits
 from .log import Replay
-from .page import Claim, Event, Owner, PageSession, State
+from .page import Claim, Event, PageSession, State
 from .page_tasks import PageTasks
 from .socket import Output, Socket
 from .targets import Address
@@ -171,6 +171,7 @@ class Node:
                 other = arrival._replace(page_id=self._new_page_id(), topics=topics)
                 return await self.attach(other, socket, forked=True)
             claimed = True
+            page.repeat = attached.repeat
             _check_holding(page)
             self._replace(page)
             # The record was read in the same step: what it was told about itself by then is in it already.
@@ -224,7 +225,7 @@ class Node:
         if page.attached:
             self._remove(page, Event.BYE if left else Event.CUT)
         # Also when the server ended it: only now is it certain that nothing comes from it any more.
-        await self.broker.detach(page.id, Owner(page.document, page.attempt), left=left)
+        await self.broker.detach(page.id, page.owner, left=left)
 
     async def end_page(self, page_id: str, code: int, reason: str) -> None:
         """The page is over, wherever it is."""
@@ -237,7 +238,7 @@ class Node:
         """A page that was claimed will not be welcomed: nobody would ever detach it."""
         if page.attached:
             self._remove(page, Event.CUT)
-        await self.broker.detach(page.id, Owner(page.document, page.attempt), left=False)
+        await self.broker.detach(page.id, page.owner, left=False)
 
     # --- visits: what a page sends by other ways than its socket ------------------------------------------------------
 

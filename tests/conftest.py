@@ -10,7 +10,7 @@ import pytest
 from hypothesis import settings
 
 from tests.wire_client import TRANSPORTS, Transport
-from tools.programs import MINIMUM_NODE, find_chromium, find_node
+from tools.programs import MINIMUM_NODE, find_chromium, find_nginx, find_node
 
 ON_CI = os.environ.get("CI") == "true"
 
@@ -63,6 +63,15 @@ def chromium() -> Path:
     path = find_chromium()
     if path is None:
         pytest.skip("there is no Chromium; `make test` sees to it")
+    return path
+
+
+@pytest.fixture(scope="session")
+def nginx_program() -> Path:
+    """The machine's nginx."""
+    path = find_nginx()
+    if path is None:
+        pytest.skip("there is no nginx; `make test` sees to it")
     return path
 
 

@@ -11,7 +11,7 @@ from pagews import Limits, MemoryBroker, Text
 from pagews.broker import Attach, Attached, Control, Filed, Position
 from pagews.errors import ProtocolError
 from pagews.log import Replay
-from pagews.page import State
+from pagews.page import Owner, State
 from pagews.wire import Message, ping
 
 from .rig import Client, Rig, draft, turn
@@ -104,6 +104,22 @@ async def test_rule_16_the_highest_attempt_wins() -> None:
     assert rig.events == [("attached", "p")]
     await new.detach()
     assert rig.events == [("attached", "p"), ("detached", "p")]
+
+
+async def test_rule_16_an_attempt_that_comes_again_takes_over() -> None:
+    rig = await Rig().start()
+    first, again = Client(rig), Client(rig)
+    await first.attach(attempt=1)
+    await again.attach(attempt=1)
+    assert first.wire.closed is not None
+    assert first.wire.closed[0] == 4509
+    # What is left of the first must not end the page, which is that of the second.
+    await first.detach(left=True)
+    assert await rig.broker.owner("p") == Owner("d", 1, repeat=1)
+    seq = await rig.push("page:p")
+    await turn()
+    assert (first.pushed, again.pushed) == ([], [seq])
+    assert rig.events == [("attached", "p")]
 
 
 async def test_rule_17_another_document_is_forked_and_both_live_on() -> None:

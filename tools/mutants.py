@@ -284,7 +284,7 @@ MUTANTS: Final = (
     Mutant(
         "rule 27: an old socket ends the page of a new one",
         "pagews/broker.py",
-        "or record.owner[:2] != owner[:2]",
+        "or not record.owner.is_claim_of(owner)",
         "or False",
         MACHINE,
     ),

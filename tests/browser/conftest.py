@@ -88,10 +88,18 @@ async def put_proxy(serve: Serve) -> AsyncIterator[StartProxy]:
         yield start
 
 
+@pytest.fixture
+def context_options() -> dict[str, Any]:
+    """What a test wants of its browser, as Playwright calls it."""
+    return {}
+
+
 @pytest_asyncio.fixture(loop_scope="session")
-async def context(browser: Browser, put_proxy: StartProxy) -> AsyncIterator[BrowserContext]:
+async def context(
+    browser: Browser, put_proxy: StartProxy, context_options: dict[str, Any]
+) -> AsyncIterator[BrowserContext]:
     """A browser without history and cookies. It is closed before sites and proxies are."""
-    fresh = await browser.new_context()
+    fresh = await browser.new_context(**context_options)
     fresh.set_default_timeout(PATIENCE * 1000)
     yield fresh
     # Playwright waits for ever for the end of a tab that has begun to load another page.
