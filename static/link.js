@@ -294,8 +294,11 @@ export class Link {
     if (left > 0) {
       this.#cancel = this.#clock.after(left, () => this.#watch());
     } else {
+      // A proxy that holds a stream back lets a full buffer through now and then, and its welcome may have been in one.
+      const mayBeHeld = this.transport === "stream";
       this.#drop();
-      this.#later(0);
+      if (mayBeHeld) this.#fallBack();
+      else this.#later(0);
     }
   }
 

@@ -212,6 +212,15 @@ describe("falling back", () => {
     assert.equal(rig.page.transport, "poll");
   });
 
+  test("a stream that falls silent gives way to polls", async (context) => {
+    const rig = await setUp(context);
+    await rig.fallBack();
+    await rig.clock.advance(30_000);
+    (await rig.server.next("poll")).reply([welcome()]);
+    await isIn(rig.page, "open");
+    assert.equal(rig.page.transport, "poll");
+  });
+
   test("too many streams of one browser: polls", async (context) => {
     const rig = await setUp(context);
     rig.page.connect();
