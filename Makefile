@@ -31,7 +31,7 @@ MODULES := node_modules/.package-lock.json
 
 help:
 	@echo "make demo    serve the demo at http://127.0.0.1:$(PORT) (another port: make demo PORT=9000)"
-	@echo "make test    run every test: Python, JavaScript, and in Chromium"
+	@echo "make test    run every test: Python, JavaScript, in Chromium, behind nginx"
 	@echo "make lint    check style and types"
 	@echo "make mutants put known faults into the core, which the tests must catch"
 	@echo "make soak    run random histories of the core for a minute (make soak SECONDS=600 SEED=7)"
@@ -65,10 +65,10 @@ clean:
 	rm -rf $(VENV) node_modules build dist pagews.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# Both at once, so that whoever has to install them by hand is told so once.
+# All at once, so that whoever has to install them by hand is told so once.
 .PHONY: system
 system:
-	@$(PYTHON) -m tools.system venv chromium
+	@$(PYTHON) -m tools.system venv chromium nginx
 
 $(CREATED):
 	@$(PYTHON) -m tools.system venv

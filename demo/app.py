@@ -7,7 +7,7 @@ import jinja2
 from aiohttp import web
 
 import pagews
-from demo import ask, chat, clock, echo, job, nostream, policy, reconnect, source, targets
+from demo import ask, chat, clock, echo, job, nostream, policy, reconnect, source, targets, transport, upload
 
 HERE = Path(__file__).parent
 PREFIX = "/pagews"
@@ -20,7 +20,7 @@ routes.static("/static", HERE / "static")
 @aiohttp_jinja2.template("index.html")
 async def index(request: web.Request) -> dict[str, object]:
     page = await pagews.open_page(request, topics=[clock.TOPIC])
-    return {"page": page, "nonce": policy.nonce(request)}
+    return {"page": page, "nonce": policy.nonce(request), "transport": transport.forced(request)}
 
 
 def create_app(secret_key: str | None = None) -> web.Application:
@@ -28,13 +28,21 @@ def create_app(secret_key: str | None = None) -> web.Application:
     app = web.Application(middlewares=[policy.same_origin_posts])
     app.on_response_prepare.append(policy.add_headers)
     templates = aiohttp_jinja2.setup(app, loader=jinja2.FileSystemLoader(HERE / "templates"))
+    templates.globals["transports"] = transport.CHOICES
     templates.globals["pagews_prefix"] = PREFIX
     pagews.setup(
         app,
         secret_key=secret_key,
         prefix=PREFIX,
         debug=True,
-        delegates=[reconnect.delegates, job.delegates, chat.delegates, ask.delegates, targets.delegates],
+        delegates=[
+            reconnect.delegates,
+            job.delegates,
+            chat.delegates,
+            ask.delegates,
+            targets.delegates,
+            upload.delegates,
+        ],
         authorize=chat.may_join,
     )
     app.add_routes(routes)

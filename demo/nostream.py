@@ -4,7 +4,7 @@ import aiohttp_jinja2
 from aiohttp import web
 
 import pagews
-from demo import clock, policy
+from demo import clock, policy, transport
 
 routes = web.RouteTableDef()
 
@@ -14,4 +14,4 @@ routes = web.RouteTableDef()
 async def quiet_page(request: web.Request) -> dict[str, object]:
     page = await pagews.open_page(request, topics=[clock.TOPIC])
     await page.push("note", {"text": "Pushed while this page was rendered; it waited for you to connect."})
-    return {"page": page, "nonce": policy.nonce(request)}
+    return {"page": page, "nonce": policy.nonce(request), "transport": transport.forced(request)}

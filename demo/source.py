@@ -7,7 +7,7 @@ import aiohttp_jinja2
 from aiohttp import web
 
 HERE: Final = Path(__file__).parent
-PANELS: Final = ("reconnect", "job", "chat", "clock", "ask", "targets", "echo", "nostream")
+PANELS: Final = ("reconnect", "job", "chat", "clock", "ask", "targets", "echo", "upload", "nostream")
 SOURCES: Final = {
     panel: [(f"demo/{file}", (HERE / file).read_text("utf-8")) for file in (f"{panel}.py", f"static/{panel}.js")]
     for panel in PANELS

@@ -7,7 +7,7 @@ from aiohttp import web
 from msgspec import Meta, Struct
 
 import pagews
-from demo import policy
+from demo import policy, transport
 
 USERS = ("ann", "bob")
 
@@ -31,7 +31,11 @@ async def push_note(page: pagews.Page, data: Note) -> None:
 @routes.get("/tab")
 @aiohttp_jinja2.template("tab.html")
 async def tab(request: web.Request) -> dict[str, object]:
-    return {"page": await pagews.open_page(request), "nonce": policy.nonce(request)}
+    return {
+        "page": await pagews.open_page(request),
+        "nonce": policy.nonce(request),
+        "transport": transport.forced(request),
+    }
 
 
 @routes.get("/side-by-side")

@@ -31,7 +31,8 @@ from .publisher import IdentityTarget, Page, PageTarget, Publisher, Target
 from .receipts import Ack, Receipt
 from .site import get_publisher, login, logout, rotate_session
 from .socket import Socket
-from .templating import open_page, script_tag
+from .templating import form_tag, open_page, script_tag
+from .upload import Upload
 from .wire import Binary, Close, Push, Text
 
 __version__ = "0.1.0"
@@ -68,9 +69,11 @@ __all__ = [
     "Statistics",
     "Target",
     "Text",
+    "Upload",
     "WebSocketHandler",
     "add_delegates",
     "drain",
+    "form_tag",
     "get_publisher",
     "login",
     "logout",

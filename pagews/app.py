@@ -22,6 +22,8 @@ from .counters import Counters
 from .delegates import Delegates, DelegateTableDef
 from .drain import drain
 from .errors import ConfigurationError
+from .fallback import poll, post, stream
+from .form import form
 from .identity import CookieStorage, Identities, UserFunction
 from .limits import Limits
 from .memory_broker import MemoryBroker
@@ -29,7 +31,7 @@ from .node import Node
 from .page_handler import PageHandler
 from .publisher import Publisher
 from .renew import renew
-from .site import SITE, SITE_OF_REQUEST, SOCKET_ROUTE, Authorize, Site, get_site
+from .site import CARRIER_ROUTES, SITE, SITE_OF_REQUEST, SOCKET_ROUTE, Authorize, Site, get_site
 from .static_files import script
 from .templating import opened_page, prepare
 from .tokens import HOW_TO, SecretKey, Tokens, new_id, new_key, read_keys
@@ -196,6 +198,9 @@ def _add_routes(app: web.Application, prefix: str) -> None:
         if PurePosixPath(resource.canonical) == PurePosixPath(prefix, "socket"):
             raise ConfigurationError(f"there is a route {resource.canonical!r} already: give another prefix=")
     router.add_get(f"{prefix}/socket", websocket_start, name=SOCKET_ROUTE, allow_head=False)
+    for path, handler in (("stream", stream), ("poll", poll), ("post", post)):
+        router.add_post(f"{prefix}/{path}", handler, name=f"pagews.{path}")
+    router.add_post(f"{prefix}/form", form)
     router.add_post(f"{prefix}/renew", renew)
     router.add_get(f"{prefix}/static/{{name}}", script)
 
@@ -214,7 +219,7 @@ def _middleware(site: Site, *, own_sessions: bool) -> Middleware:
     def pagews_middleware(request: web.Request, handler: Handler) -> Awaitable[web.StreamResponse]:
         request[SITE_OF_REQUEST] = site
         # A page socket opens no page, and lives long: nothing of this may wait beneath it.
-        is_socket = request.match_info.route.name == SOCKET_ROUTE
+        is_socket = request.match_info.route.name in CARRIER_ROUTES
         step = handler if is_socket else partial(with_page, handler)
         if not own_sessions and aiohttp_session.STORAGE_KEY in request:
             return step(request)

@@ -89,12 +89,15 @@ class Attach(NamedTuple):
 
 
 class Attached(NamedTuple):
-    """What the broker says to a hello. `topics` and `replay` are empty unless `claim` is GRANTED and not `revoked`."""
+    """What the broker says to a hello. `topics` and `replay` are empty unless `claim` is GRANTED and not `revoked`;
+    `repeat` is then that of the `Owner`.
+    """
 
     claim: Claim
     revoked: bool
     topics: dict[str, int]
     replay: Replay[Filed]
+    repeat: int = 0
 
 
 class SendClaim(NamedTuple):
@@ -151,6 +154,10 @@ class Broker(abc.ABC):
 
         A node gets the answers about one page in the order of their claims.
         """
+
+    @abc.abstractmethod
+    async def owner(self, page_id: str) -> Owner | None:
+        """Who has the page by its record; None: nobody has attached it yet, or it has ended."""
 
     @abc.abstractmethod
     async def detach(self, page_id: str, owner: Owner, *, left: bool) -> None:

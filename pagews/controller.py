@@ -147,8 +147,7 @@ async def _open(
 
 async def _run(socket: Socket, carrier: WebSocketCarrier, site: Site, ws: web.WebSocketResponse) -> None:
     """The receive loop. It waits for as long as the socket lives: few and small frames of the stack are memory."""
-    site.sockets.add(socket)
-    site.counters.sockets += 1
+    site.enter(socket)
     code: int = CloseCode.ABNORMAL
     try:
         await socket.start()
@@ -167,13 +166,9 @@ async def _run(socket: Socket, carrier: WebSocketCarrier, site: Site, ws: web.We
                 code = _close_code(message.data, ws, site)
                 break
     finally:
-        site.sockets.discard(socket)
-        site.counters.sockets -= 1
         # A server that cancels the handlers of lost connections must not cut the end of a socket short.
-        ending = asyncio.create_task(_finish(socket, carrier, code))
-        site.endings.add(ending)
-        ending.add_done_callback(site.endings.discard)
-        await asyncio.shield(ending)
+        await asyncio.shield(site.leave(socket, code))
+        await carrier.closed()
 
 
 def _close_code(error: object, ws: web.WebSocketResponse, site: Site) -> int:
@@ -183,11 +178,6 @@ def _close_code(error: object, ws: web.WebSocketResponse, site: Site) -> int:
         site.counters.refused["message too big"] += 1
     # aiohttp itself forgets the code of what it refuses while it closes.
     return error.code
-
-
-async def _finish(socket: Socket, carrier: WebSocketCarrier, code: int) -> None:
-    await socket.finish(code)
-    await carrier.closed()
 
 
 def _check_subprotocol(request: web.Request, handler: type[WebSocketHandler], site: Site) -> None:

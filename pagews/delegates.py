@@ -13,6 +13,7 @@ import msgspec
 
 from .counters import Counters
 from .errors import ConfigurationError, DelegateError
+from .form_data import Fields, form_data
 from .targets import check_name
 from .tasks import is_own_end
 from .time_limit import TimeLimit
@@ -117,15 +118,28 @@ class Delegates:
                 raise ConfigurationError(f"delegate {name!r} is in two tables: give one of them another name")
             self._rows[name] = _Row(function, _data_type(name, function))
 
-    async def run(self, name: str, page: object, data: object) -> Outcome:
-        """Run a delegate; whatever happens is an outcome."""
+    def __contains__(self, name: object) -> bool:
+        return name in self._rows
+
+    async def run_form(self, name: str, page: object, fields: Fields) -> Outcome:
+        """Run a delegate with the fields of a form, which are strings and are taken for what it wants."""
+        row = self._rows.get(name)
+        data = form_data(fields, Any if row is None else row.type)
+        return await self.run(name, page, data, strict=False)
+
+    async def run(self, name: str, page: object, data: object, *, strict: bool = True) -> Outcome:
+        """Run a delegate; whatever happens is an outcome.
+
+        Arguments:
+            strict: False takes a string for the number, or whatever else, that it holds.
+        """
         row = self._rows.get(name)
         if row is None:
             self._counters.refused["unknown delegate"] += 1
             return Outcome(code="unknown-delegate", message=f"the server has no delegate {name!r}")
         if row.type is not Any:
             try:
-                data = msgspec.convert(data, row.type, str_keys=True)
+                data = msgspec.convert(data, row.type, str_keys=True, strict=strict)
             except msgspec.ValidationError as error:
                 self._counters.refused["invalid data"] += 1
                 return Outcome(code="invalid-data", message=str(error))

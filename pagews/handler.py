@@ -25,15 +25,17 @@ class Context:
         socket: the socket, with `send_data`, `send_info` and `close`.
         session_data: the aiohttp-session mapping as it was at the upgrade. It is read only: an open socket cannot set
             a cookie, and writing raises.
+        attaches: whether the socket becomes the page's own. That of a post only brings what the page has to say.
         page: the page session, None on a bare socket and before the hello.
         state: a dict of the handler's own.
     """
 
-    __slots__ = ("page", "request", "session_data", "socket", "state")
+    __slots__ = ("attaches", "page", "request", "session_data", "socket", "state")
 
-    def __init__(self, request: web.Request, session_data: Mapping[str, Any]) -> None:
+    def __init__(self, request: web.Request, session_data: Mapping[str, Any], *, attaches: bool = True) -> None:
         self.request = request
         self.session_data = session_data
+        self.attaches = attaches
         self.socket: Socket
         self.page: Page | None = None
         self.state: dict[str, Any] = {}

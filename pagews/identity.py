@@ -124,14 +124,15 @@ class Identities:
         user_id = await self._user_of(request, session)
         if not isinstance(session_id, str) or not isinstance(since, int | float):
             identity = Identity(None, user_id, time.time())
-        elif await self._is_revoked(session_id, user_id, since):
+        elif await self.is_revoked(session_id, user_id, since):
             identity = Identity(None, None if self._user is None else user_id, time.time())
         else:
             identity = Identity(session_id, user_id, since)
         request[_IDENTITY] = identity
         return identity
 
-    async def _is_revoked(self, session_id: str, user_id: str | None, since: float) -> bool:
+    async def is_revoked(self, session_id: str, user_id: str | None, since: float) -> bool:
+        """Whether a session, or what its user had since then, has ended."""
         if await self.broker.revoked(Address.session(session_id).channel) is not None:
             return True
         ended = None if user_id is None else await self.broker.revoked(Address.user(user_id).channel)

@@ -6,6 +6,7 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable
 
+from .socket import Socket
 from .wire import Message
 
 Job = Callable[[], Awaitable[Message | None]]
@@ -17,13 +18,16 @@ class Inbox:
     A job that is waiting or running is not taken again: the browser repeats it after a cut, and its answer goes to
     whichever socket the document has by then.
 
+    Attributes:
+        asker: the socket that has asked last.
+
     Arguments:
         answer: writes a message to the socket that the document has now, if any; True: no other job waits behind it.
         bound, size_bound: how many jobs may wait, and of how many bytes.
         idle: called when nothing is left to do.
     """
 
-    __slots__ = ("_answer", "_bound", "_bytes", "_idle", "_jobs", "_size", "_task", "_waiting")
+    __slots__ = ("_answer", "_bound", "_bytes", "_idle", "_jobs", "_size", "_task", "_waiting", "asker")
 
     def __init__(
         self, answer: Callable[[Message, bool], None], bound: int, size_bound: int, idle: Callable[[], object]
@@ -36,6 +40,7 @@ class Inbox:
         self._waiting: set[int] = set()
         self._jobs: deque[tuple[int, int, Job]] = deque()
         self._task: asyncio.Task[None] | None = None
+        self.asker: Socket | None = None
 
     def submit(self, job_id: int, job: Job, size: int = 0) -> bool:
         """Take a job; False when too many wait. `size`: the bytes that it keeps while it waits."""

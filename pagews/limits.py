@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from math import inf
+from typing import Final
 
 from .errors import ConfigurationError
+
+#: Messages that the client puts in one post: its hello, and MOST of `static/post.js`.
+CLIENT_POST_FRAMES: Final = 101
 
 KIB = 1024
 MIB = 1024 * KIB
@@ -25,7 +29,7 @@ class Limits:
     `publisher.statistics()` shows it.
 
     Raises:
-        ConfigurationError: a value is not a positive number.
+        ConfigurationError: a value is not a positive number, or too small for the client.
     """
 
     #: one message from the browser, in bytes; a larger one closes the socket with 1009
@@ -70,6 +74,14 @@ class Limits:
     results_bytes: int = 64 * MIB
     #: topics that one page may listen to
     topics: int = 100
+    #: bytes of the body of one post, which carries what a page sends where there is no WebSocket
+    post: int = 256 * KIB
+    #: messages in the body of one post, its hello among them; at least 101, for the client puts so many in one
+    post_frames: int = 1000
+    #: bytes of the body of one form that comes with files
+    upload: int = 32 * MIB
+    #: streams and waiting polls of one browser session, which keep a connection of the browser each
+    held: int = 4
     #: bytes of JSON of one page variable
     variable_bytes: int = 64 * KIB
     #: bytes of all variables of one page, with their names, and 200 for each
@@ -84,3 +96,8 @@ class Limits:
             if isinstance(value, bool) or not isinstance(value, kinds) or not 0 < value < inf:
                 number = "a whole number" if field.type == "int" else "a number"
                 raise ConfigurationError(f"Limits({field.name}={value!r}): give {number} above zero")
+        if self.post_frames < CLIENT_POST_FRAMES:
+            raise ConfigurationError(
+                f"Limits(post_frames={self.post_frames}): give at least {CLIENT_POST_FRAMES}, for a page puts a hello"
+                f" and {CLIENT_POST_FRAMES - 1} messages in one post"
+            )

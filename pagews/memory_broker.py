@@ -167,7 +167,10 @@ class MemoryBroker(Broker):
             return Attached(claim, revoked, {}, Replay(None, [], 0, False))
         if record is None:
             record = self._records[hello.page_id] = _Record()
-        if record.owner is not None and record.owner.document != hello.document:
+        repeat = 0
+        if record.owner is not None and record.owner[:2] == (hello.document, hello.attempt):
+            repeat = record.owner.repeat + 1
+        elif record.owner is not None and record.owner.document != hello.document:
             self._let_go_of_results(record)
             record.sends = None
             if record.gone:
@@ -175,16 +178,20 @@ class MemoryBroker(Broker):
         if record.topics is None:
             record.topics = dict(hello.topics)
         record.session_id, record.user_id = hello.session_id, hello.user_id
-        record.owner = Owner(hello.document, hello.attempt)
+        record.owner = Owner(hello.document, hello.attempt, repeat=repeat)
         record.attached, record.gone = True, False
         self._gone.pop(hello.page_id, None)
         channels = cursors(hello.page_id, hello.session_id, hello.user_id, record.topics, hello.cursor.seq)
         replay = self._log.read(hello.cursor.epoch, channels, self._clock(), hello.limit)
-        return Attached(claim, False, record.topics, replay)
+        return Attached(claim, False, record.topics, replay, repeat)
+
+    async def owner(self, page_id: str) -> Owner | None:
+        record = self._records.get(page_id)
+        return None if record is None or record.gone else record.owner
 
     async def detach(self, page_id: str, owner: Owner, *, left: bool) -> None:
         record = self._records.get(page_id)
-        if record is None or record.owner is None or record.owner[:2] != owner[:2]:
+        if record is None or record.owner is None or not record.owner.is_claim_of(owner):
             return
         record.owner = owner._replace(left=left or record.owner.left)
         record.attached = False

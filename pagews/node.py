@@ -22,7 +22,7 @@ from .hub import Hub
 from .inbox import Inbox, Job
 from .limits import Limits
 from .log import Replay
-from .page import Claim, Event, Owner, PageSession, State
+from .page import Claim, Event, PageSession, State
 from .page_tasks import PageTasks
 from .socket import Output, Socket
 from .targets import Address
@@ -114,6 +114,8 @@ class Node:
             page = self.pages.get(page_id)
             if page is not None and page.document == document:
                 found[page.socket] = inbox
+            if inbox.asker is not None:
+                found[inbox.asker] = inbox
         return found
 
     async def finish_jobs(self) -> None:
@@ -151,18 +153,7 @@ class Node:
         Raises:
             ProtocolError: superseded, or its identity has ended; with the close code.
         """
-        page = PageSession(
-            arrival.page_id,
-            session_id=arrival.session_id,
-            user_id=arrival.user_id,
-            topics=dict(arrival.topics),
-            document=arrival.document,
-            attempt=arrival.attempt,
-            epoch=arrival.cursor.epoch,
-            position=arrival.cursor.seq,
-            held_limit=self.limits.high_water,
-            socket=socket,
-        )
+        page = self._session(arrival, dict(arrival.topics), socket)
         channels = page.cursors()
         self.hub.listen(page, channels)
         try:
@@ -207,6 +198,7 @@ class Node:
 
     async def _take_over(self, page: PageSession, attached: Attached) -> Replay[Filed]:
         """A page has been claimed: put it into the place of an older socket; returns what is to be replayed."""
+        page.repeat = attached.repeat
         _check_holding(page)
         self._replace(page)
         # The record was read in the same step: what it was told about itself by then is in it already.
@@ -227,7 +219,9 @@ class Node:
         if replay.lost is not None:
             self.counters.lost[replay.lost] += 1
             page.epoch, page.position = self.broker.position.epoch, replay.upto
-        self._observer.attached(page)
+        if not page.told:
+            page.told = True
+            self._observer.attached(page)
         if not self._write_replay(page, replay):
             self._spawn(page, self._catch_up)
 
@@ -253,7 +247,7 @@ class Node:
         if page.attached:
             self._remove(page, Event.BYE if left else Event.CUT)
         # Also when the server ended it: only now is it certain that nothing comes from it any more.
-        await self.broker.detach(page.id, Owner(page.document, page.attempt), left=left)
+        await self.broker.detach(page.id, page.owner, left=left)
 
     async def end_page(self, page_id: str, code: int, reason: str) -> None:
         """The page is over, wherever it is."""
@@ -266,18 +260,72 @@ class Node:
         """A page that was claimed will not be welcomed: nobody would ever detach it."""
         if page.attached:
             self._remove(page, Event.CUT)
-        await self.broker.detach(page.id, Owner(page.document, page.attempt), left=False)
+        await self.broker.detach(page.id, page.owner, left=False)
+
+    # --- visits: what a page sends by other ways than its socket ------------------------------------------------------
+
+    async def visit(self, arrival: Arrival) -> PageSession:
+        """The page that a document speaks for without attaching it: the attached one if it is here, else one that is
+        in neither hub nor heartbeat.
+
+        Raises:
+            ProtocolError: the document does not have the page; with the close code.
+        """
+        owner = await self.broker.owner(arrival.page_id)
+        if owner is None:
+            raise ProtocolError("the page is not known here: attach it first", CloseCode.RESTART)
+        if owner.document != arrival.document:
+            raise ProtocolError("another document has this page", CloseCode.SUPERSEDED)
+        page = self.pages.get(arrival.page_id)
+        if page is not None and page.document == arrival.document:
+            return page
+        topics = await self.broker.topics(arrival.page_id)
+        return self._session(arrival, dict(arrival.topics) if topics is None else topics, None)
+
+    async def leave(self, page: PageSession) -> None:
+        """The document of `page` has said goodbye by another way than its socket."""
+        attached = self.pages.get(page.id)
+        if attached is not None and attached.document == page.document:
+            attached.socket.end(CloseCode.NORMAL, "goodbye")
+            self._remove(attached, Event.BYE)
+        owner = await self.broker.owner(page.id)
+        if owner is not None and owner.document == page.document:
+            await self.broker.detach(page.id, owner, left=True)
+
+    async def settled(self, page_id: str, document: str, asker: Socket) -> None:
+        """Wait until nothing is left to do for a document, if `asker` was the last to ask for something."""
+        inbox = self._inboxes.get((page_id, document))
+        if inbox is not None and inbox.asker is asker:
+            await inbox.done()
+
+    # --- hub and heartbeat --------------------------------------------------------------------------------------------
+
+    def _session(self, arrival: Arrival, topics: dict[str, int], socket: Socket | None) -> PageSession:
+        return PageSession(
+            arrival.page_id,
+            session_id=arrival.session_id,
+            user_id=arrival.user_id,
+            topics=topics,
+            document=arrival.document,
+            attempt=arrival.attempt,
+            epoch=arrival.cursor.epoch,
+            position=arrival.cursor.seq,
+            held_limit=self.limits.high_water,
+            socket=socket,
+        )
 
     def _replace(self, page: PageSession) -> None:
         # Rule 15: the old socket leaves hub and heartbeat in one step, before the new one is welcomed.
         previous = self.pages.get(page.id)
         if previous is not None:
             previous.socket.end(CloseCode.SUPERSEDED, "a newer socket of this page is here")
+            if previous.document == page.document:
+                # To the application it has been attached all the time.
+                page.told, previous.told = previous.told, False
             self._remove(previous, Event.CUT)
         self.pages[page.id] = page
 
     def _remove(self, page: PageSession, event: Event) -> None:
-        was_welcomed = page.state is not State.HOLDING
         page.happened(event)
         if page.task is not None and page.task is not asyncio.current_task():
             page.task.cancel()
@@ -285,7 +333,8 @@ class Node:
         self._leave_hub(page)
         if self.pages.get(page.id) is page:
             del self.pages[page.id]
-        if was_welcomed:
+        if page.told:
+            page.told = False
             self._observer.detached(page)
 
     def _leave_hub(self, page: PageSession) -> None:
@@ -445,8 +494,11 @@ class Node:
         """The script of `page` has given a sign of life."""
         self._heartbeat.heard(page)
 
-    def submit(self, page: PageSession, job_id: int, job: Job, size: int = 0) -> bool:
-        """Run a job of a page, after those before it; False when too many wait, or too many bytes."""
+    def submit(self, page: PageSession, asker: Socket, job_id: int, job: Job, size: int = 0) -> bool:
+        """Run a job of a page, after those before it; False when too many wait, or too many bytes.
+
+        Its answer goes to the socket that has asked last, while that is open, else to the page's own.
+        """
         key = (page.id, page.document)
         inbox = self._inboxes.get(key)
         if inbox is None:
@@ -456,13 +508,18 @@ class Node:
                 self.limits.sends_bytes,
                 partial(self._inboxes.pop, key, None),
             )
+        inbox.asker = asker
         return inbox.submit(job_id, self._safe(job_id, job), size)
 
     def _answer(self, key: tuple[str, str], message: Message, last: bool) -> None:
-        page = self.pages.get(key[0])
-        if page is not None and page.document == key[1] and page.state is not State.HOLDING:
-            # A crowd of answers shares a write; a single one need not wait for the end of the turn.
-            (page.socket.send_at_once if last else page.socket.send)(message)
+        socket = self._inboxes[key].asker
+        if socket is None or socket.closed:
+            page = self.pages.get(key[0])
+            if page is None or page.document != key[1] or page.state is State.HOLDING:
+                return
+            socket = page.socket
+        # A crowd of answers shares a write; a single one need not wait for the end of the turn.
+        (socket.send_at_once if last else socket.send)(message)
 
     def _safe(self, job_id: int, job: Job) -> Job:
         async def run() -> Message | None:

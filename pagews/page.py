@@ -81,18 +81,25 @@ ATTACHED: Final = frozenset({State.HOLDING, State.REPLAYING, State.LIVE, State.L
 
 
 class Owner(NamedTuple):
-    """Who a page belongs to: the newest attempt of a document. `left`: it said goodbye."""
+    """Who a page belongs to: the newest attempt of a document. `left`: it said goodbye. `repeat`: the same attempt has
+    come so many times before.
+    """
 
     document: str
     attempt: int
     left: bool = False
+    repeat: int = 0
+
+    def is_claim_of(self, other: Owner) -> bool:
+        """Whether it is the same claim, whether or not it said goodbye since."""
+        return self._replace(left=other.left) == other
 
 
 class Claim(enum.Enum):
     """What a hello may do with a page (rules 16 and 17)."""
 
     GRANTED = "granted"  # nobody had it, the same document comes back, or another one after a goodbye
-    SUPERSEDED = "superseded"  # a newer attempt of the same document was here already
+    SUPERSEDED = "superseded"  # a later attempt of the same document was here already
     FORKED = "forked"  # another document has it: the newcomer becomes a page of its own
 
 
@@ -102,7 +109,9 @@ def contend(owner: Owner | None, document: str, attempt: int) -> Claim:
         return Claim.GRANTED
     if owner.document != document:
         return Claim.FORKED
-    return Claim.GRANTED if attempt > owner.attempt else Claim.SUPERSEDED
+    # A browser sends a POST again by itself when its connection dies before an answer: the same attempt, which is newer
+    # all the same.
+    return Claim.GRANTED if attempt >= owner.attempt else Claim.SUPERSEDED
 
 
 def cursors(page_id: str, session_id: str, user_id: str | None, topics: Mapping[str, int], seq: int) -> dict[str, int]:
@@ -123,7 +132,7 @@ class PageSession:
     Arguments:
         page_id, session_id, user_id: who it is; `user_id` is None while nobody is logged in.
         topics: each topic with the number since when it is listened to.
-        document, attempt: the newest hello.
+        document, attempt: the newest hello. Its `repeat` is in the broker's answer to it.
         epoch, position: the cursor. Everything up to `position` has been handed to the socket.
         held_limit: bytes that may be held while a read is under way; beyond that it reads again.
         socket: where to it writes; opaque in here.
@@ -141,11 +150,13 @@ class PageSession:
         "overflowed",
         "position",
         "relearn",
+        "repeat",
         "session_id",
         "slot",
         "socket",
         "state",
         "task",
+        "told",
         "topics",
         "user_id",
     )
@@ -170,6 +181,7 @@ class PageSession:
         self.topics = topics
         self.document = document
         self.attempt = attempt
+        self.repeat = 0
         self.epoch = epoch
         self.position = position
         self.socket = socket
@@ -181,6 +193,8 @@ class PageSession:
         self.overflowed = False
         #: its record has changed: its topics must be asked for again
         self.relearn = False
+        #: the application has been told that it is attached
+        self.told = False
         self.state = State.RENDERED
         self._held: list[tuple[int, Any]] = []
         self._held_size = 0
@@ -195,6 +209,11 @@ class PageSession:
     def attached(self) -> bool:
         """Whether it has a socket."""
         return self.state in ATTACHED
+
+    @property
+    def owner(self) -> Owner:
+        """The claim by which it has its page."""
+        return Owner(self.document, self.attempt, repeat=self.repeat)
 
     def happened(self, event: Event) -> None:
         """Move on by the table.

@@ -87,18 +87,32 @@ class PageHandler(WebSocketHandler):
             fields.attempt,
             cursor,
         )
+        self._token = token
+        if not context.attaches:
+            return await self._visit(arrival, context)
         page, forked, replay = await site.node.attach(arrival, context.socket)
         self._page = page
-        self._token = token
         # Not in websocket_terminate: one that is overridden may fail, or forget the inherited one.
         context.socket.on_end = self._detach
-        context.page = Page(site.publisher, page.id, page.session_id, page.user_id, page.topics)
+        context.page = self._facade(page)
         fresh = None
         if forked or site.tokens.is_old(token):
             fresh = self._renew(page)
         context.socket.write(site.node.welcome(page, replay, forked=forked, token=fresh))
         site.node.go(page, replay)
         return None
+
+    async def _visit(self, arrival: Arrival, context: Context) -> Replies:
+        """A hello that proves who speaks, and attaches nothing."""
+        site = self._site
+        if await site.identities.is_revoked(arrival.session_id, arrival.user_id, arrival.since):
+            raise ProtocolError("the session has ended", CloseCode.IDENTITY)
+        self._page = page = await site.node.visit(arrival)
+        context.page = self._facade(page)
+        return None
+
+    def _facade(self, page: PageSession) -> Page:
+        return Page(self._site.publisher, page.id, page.session_id, page.user_id, page.topics)
 
     def _renew(self, page: PageSession) -> str:
         # With the topics that the page was rendered with: since when it listens to others is for its record to know.
@@ -118,8 +132,11 @@ class PageHandler(WebSocketHandler):
             return wire.token(self._renew(page))
         return None
 
-    def _bye(self, message: Bye, page: PageSession, context: Context) -> Replies:
-        self._left = True
+    async def _bye(self, message: Bye, page: PageSession, context: Context) -> Replies:
+        if context.attaches:
+            self._left = True
+        else:
+            await self._site.node.leave(page)
         return wire.Close(CloseCode.NORMAL, "goodbye")
 
     async def _ack(self, message: Ack, page: PageSession, context: Context) -> Replies:
@@ -130,7 +147,7 @@ class PageHandler(WebSocketHandler):
 
     def _send(self, message: Send, page: PageSession, context: Context) -> Replies | Awaitable[Replies]:
         job, answered = partial(self._run, message, page, context), message.qos > 0
-        refusal = self._submit(page, message.id, job, self._size, answered=answered)
+        refusal = self._submit(page, context, message.id, job, self._size, answered=answered)
         if refusal is not None and message.qos == 2:
             return self._unless_claimed(message, page, refusal)
         return refusal
@@ -141,21 +158,22 @@ class PageHandler(WebSocketHandler):
         return refusal if claim is None else _result_of(claim, message.id)
 
     def _join(self, message: Join, page: PageSession, context: Context) -> Replies:
-        return self._submit(page, message.id, lambda: self._subscribe(message, page, context))
+        return self._submit(page, context, message.id, lambda: self._subscribe(message, page, context))
 
     def _leave(self, message: Leave, page: PageSession, context: Context) -> Replies:
-        return self._submit(page, message.id, lambda: self._unsubscribe(message, page, context))
+        return self._submit(page, context, message.id, lambda: self._unsubscribe(message, page, context))
 
     def _submit(
         self,
         page: PageSession,
+        context: Context,
         job_id: int,
         job: Callable[[], Awaitable[Message | None]],
         size: int = 0,
         *,
         answered: bool = True,
     ) -> Message | None:
-        if self._site.node.submit(page, job_id, job, size):
+        if self._site.node.submit(page, context.socket, job_id, job, size):
             return None
         self._site.counters.refused["sends waiting"] += 1
         return wire.failed(job_id, "limit", "too many sends wait for the server") if answered else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Final
@@ -19,6 +20,7 @@ from .node import Node
 from .publisher import Page, Publisher
 from .socket import Socket
 from .tokens import Tokens
+from .wire import Close
 
 Authorize = Callable[[Page, str], Awaitable[bool]]
 
@@ -28,7 +30,8 @@ class Site:
     """The parts of one application that floor 2 works with.
 
     `public_prefix`: what the browser sees, if it differs from what the router has. `sockets`: those that are open;
-    `endings`: what ends those that are not.
+    `endings`: what ends those that are not. `held`: requests that wait, by browser session. `partings`: how pages were
+    closed between two polls, by document, for the next one to be told.
     """
 
     app: web.Application
@@ -45,6 +48,8 @@ class Site:
     public_prefix: str | None
     sockets: set[Socket] = field(default_factory=set)
     endings: set[asyncio.Task[None]] = field(default_factory=set)
+    held: Counter[str] = field(default_factory=Counter)
+    partings: dict[str, Close] = field(default_factory=dict)
     started: bool = False
 
     def base(self) -> str:
@@ -53,10 +58,35 @@ class Site:
             return self.public_prefix
         return str(self.app.router[SOCKET_ROUTE].url_for()).removesuffix("/socket")
 
+    def enter(self, socket: Socket) -> None:
+        """A socket is open."""
+        self.sockets.add(socket)
+        self.counters.sockets += 1
+
+    def part(self, document: str, close: Close) -> None:
+        """A page was closed between two polls."""
+        self.partings[document] = close
+        if len(self.partings) > PARTINGS:
+            del self.partings[next(iter(self.partings))]
+
+    def leave(self, socket: Socket, code: int) -> asyncio.Task[None]:
+        """A socket is over, with `code` unless it was closed before: what ends it, which nobody may cut short."""
+        self.sockets.discard(socket)
+        self.counters.sockets -= 1
+        socket.over(code)
+        ending = asyncio.create_task(socket.finish())
+        self.endings.add(ending)
+        ending.add_done_callback(self.endings.discard)
+        return ending
+
 
 SITE: Final[web.AppKey[Site]] = web.AppKey("pagews", Site)
 SITE_OF_REQUEST: Final[web.RequestKey[Site]] = web.RequestKey("pagews site", Site)
+#: Closes that are kept for pages which poll; the oldest is forgotten first.
+PARTINGS: Final = 1000
 SOCKET_ROUTE: Final = "pagews.socket"
+#: The routes whose requests are a page's socket, or bring what it has to say.
+CARRIER_ROUTES: Final = frozenset({SOCKET_ROUTE, "pagews.stream", "pagews.poll", "pagews.post"})
 
 
 def get_site(place: web.Request | web.Application) -> Site:

@@ -237,11 +237,15 @@ class Socket:
             self._running = True
             await self._call("websocket_handle", lambda: self._handler.websocket_handle(frame, self._context))
 
-    async def finish(self, code: int) -> None:
-        """The connection is over: let a running callback end, then call `websocket_terminate`."""
+    def over(self, code: int) -> None:
+        """The connection is over, with `code` unless it was closed before; nothing is written any more."""
         if self.close_code is None:
             self.close_code = code
         self._release_queue()
+
+    async def finish(self) -> None:
+        """It is over: let a running callback end, then call `websocket_terminate`."""
+        assert self.close_code is not None  # over, or closed
         if self._task is not None:
             await asyncio.wait([self._task])
         try:
@@ -301,6 +305,18 @@ class Socket:
         self.flush()
         self._carrier.close(code, clip_reason(reason))
         self._release_queue()
+
+    def refuse(self, error: ProtocolError) -> None:
+        """Close it over what the browser has sent."""
+        if error.code == CloseCode.MALFORMED:
+            self._counters.refused["malformed frame"] += 1
+        elif error.code == CloseCode.SUPERSEDED:
+            self._counters.refused["superseded"] += 1
+        elif error.code == CloseCode.IDENTITY:
+            self._counters.refused["identity"] += 1
+        elif error.code == CloseCode.BAD_TOKEN:
+            self._counters.refused["token"] += 1
+        self.end(error.code, error.reason)
 
     async def drained(self) -> None:
         """Wait until the mailbox is empty and the carrier below its mark.
@@ -418,15 +434,7 @@ class Socket:
 
     def _failed(self, name: str, error: BaseException) -> None:
         if isinstance(error, ProtocolError):
-            if error.code == CloseCode.MALFORMED:
-                self._counters.refused["malformed frame"] += 1
-            elif error.code == CloseCode.SUPERSEDED:
-                self._counters.refused["superseded"] += 1
-            elif error.code == CloseCode.IDENTITY:
-                self._counters.refused["identity"] += 1
-            elif error.code == CloseCode.BAD_TOKEN:
-                self._counters.refused["token"] += 1
-            self.end(error.code, error.reason)
+            self.refuse(error)
             return
         self._count_failure(name, error)
         self.end(CloseCode.INTERNAL, f"{name} failed")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 from contextvars import ContextVar
-from typing import Final
+from typing import Any, Final, Literal, get_args
 
 import aiohttp_jinja2
 import jinja2
@@ -13,12 +13,17 @@ from aiohttp import web
 from markupsafe import Markup
 
 from .broker import Position
+from .delegates import check_delegate
 from .errors import ConfigurationError
+from .form_outcome import take_outcome
 from .identity import Identity
 from .publisher import Page
-from .site import Site, get_site
+from .site import SOCKET_ROUTE, Site, get_site
 from .targets import Address, check_topics
 from .tokens import Token, new_id
+
+#: What may carry a page's socket.
+Transport = Literal["websocket", "stream", "poll"]
 
 _POSITION: Final[web.RequestKey[Position]] = web.RequestKey("pagews position", Position)
 
@@ -70,6 +75,8 @@ class RenderedPage(Page):
         )
 
 
+_FORM_ATTRIBUTES: Final = frozenset({"method", "action", "enctype", "data-pagews-send"})
+
 _PAGE: Final[web.RequestKey[RenderedPage]] = web.RequestKey("pagews page", RenderedPage)
 
 
@@ -93,22 +100,88 @@ async def open_page(request: web.Request, *, topics: Iterable[str] = ()) -> Page
     return _open(request, site, topics)
 
 
-def script_tag(page: Page, *, nonce: str | None = None, nostream: bool = False) -> Markup:
+async def page_token(request: web.Request) -> str:
+    """The token of a page that this request opens."""
+    site = get_site(request)
+    await site.identities.load(request)
+    return _open(request, site, ()).token(site)
+
+
+def script_tag(
+    page: Page, *, nonce: str | None = None, nostream: bool = False, transport: Transport | None = None
+) -> Markup:
     """The script include of a page that `open_page` has returned, for any template engine.
 
     Arguments:
         nonce: that of the response's content security policy.
         nostream: the script is there, the connection is not: `pagews.connect()` in the browser starts it.
+        transport: `websocket`, `stream` or `poll`: this one and no other. None: what gets through.
 
     Raises:
         ConfigurationError: the page is not one that `open_page` has returned.
+        ValueError: there is no such transport.
     """
+    if transport is not None and transport not in get_args(Transport):
+        raise ValueError(f"transport={transport!r}: give one of {', '.join(get_args(Transport))}, or None")
     if not isinstance(page, RenderedPage):
         raise ConfigurationError("script_tag() takes the page that open_page(request) has returned in this request")
     site = get_site(page.app)
-    return Markup(
-        render("script.html", base=site.base(), token=page.token(site), nonce=nonce, nostream=nostream).strip()
+    tag = render(
+        "script.html",
+        base=site.base(),
+        token=page.token(site),
+        nonce=nonce,
+        nostream=nostream,
+        transport=transport,
     )
+    return Markup(tag.strip())
+
+
+def form_tag(page: Page, delegate: str, *, upload: bool = False, **attributes: object) -> Markup:
+    """The beginning of a form that sends its fields to a delegate, for any template engine: the opening tag, and the
+    hidden fields that make it work without JavaScript. Your fields and `</form>` follow.
+
+    An `<output>` in it tells what became of the form the last time: of one that the browser has posted, once.
+
+    Arguments:
+        page: what `open_page` has returned in this request.
+        delegate: the name of a delegate of the server.
+        upload: the form has file fields.
+        attributes: of the tag; `class_` stands for `class`, `aria_label` for `aria-label`. None: left out.
+
+    Raises:
+        ConfigurationError: the page is not one that `open_page` has returned in this request.
+        TypeError, ValueError: there is no such delegate, or no such attribute.
+    """
+    request = _request.get(None)
+    if not isinstance(page, RenderedPage) or request is None:
+        raise ConfigurationError("form_tag() takes the page that open_page(request) has returned in this request")
+    site = get_site(page.app)
+    if check_delegate(delegate) not in site.delegates:
+        raise ValueError(f"form: the server has no delegate {delegate!r}")
+    names = {name: name.rstrip("_").replace("_", "-") for name in attributes}
+    for name in names.values():
+        if name in _FORM_ATTRIBUTES:
+            raise ValueError(f"form: {name!r} is pagews's own attribute")
+    base = site.base()
+    tag = render(
+        "form.html",
+        base=base,
+        delegate=delegate,
+        upload=upload,
+        attributes={names[name]: value for name, value in attributes.items()},
+        token=page.token(site),
+        back=_address(request, site),
+        outcome=take_outcome(request, delegate),
+    )
+    return Markup(tag.strip())
+
+
+def _address(request: web.Request, site: Site) -> str:
+    """The path and query of a request as its browser sees them: a proxy may have stripped what comes before."""
+    ours = str(site.app.router[SOCKET_ROUTE].url_for()).removesuffix("/socket")
+    before = site.base().removesuffix(ours) if site.base().endswith(ours) else ""
+    return before + request.rel_url.raw_path_qs
 
 
 def opened_page(request: web.Request) -> bool:
@@ -127,9 +200,10 @@ async def prepare(request: web.Request, site: Site) -> None:
         environment = app.get(aiohttp_jinja2.APP_KEY)
         if environment is not None:
             environment.globals.setdefault("pagews_script", pagews_script)
+            environment.globals.setdefault("pagews_form", pagews_form)
 
 
-def pagews_script(*, nonce: str | None = None, nostream: bool = False) -> Markup:
+def pagews_script(*, nonce: str | None = None, nostream: bool = False, transport: Transport | None = None) -> Markup:
     """The script include of the request that is being answered; opens its page if the view did not.
 
     A global of every aiohttp-jinja2 environment of the application. It finds the request by itself, so it also works
@@ -138,10 +212,20 @@ def pagews_script(*, nonce: str | None = None, nostream: bool = False) -> Markup
     Raises:
         ConfigurationError: there is no request, or it does not accept HTML and the view has not opened a page.
     """
+    page = _page_of_request("pagews_script()", "script_tag(page)")
+    return script_tag(page, nonce=nonce, nostream=nostream, transport=transport)
+
+
+def pagews_form(delegate: str, *, upload: bool = False, **attributes: Any) -> Markup:
+    """The beginning of a form of the request that is being answered: see `form_tag`. A global like `pagews_script`."""
+    return form_tag(_page_of_request("pagews_form()", "form_tag(page, ...)"), delegate, upload=upload, **attributes)
+
+
+def _page_of_request(what: str, instead: str) -> RenderedPage:
     request = _request.get(None)
     if request is None:
-        raise ConfigurationError("pagews_script() is for templates that answer a request: else use script_tag(page)")
-    return script_tag(_open(request, get_site(request), ()), nonce=nonce, nostream=nostream)
+        raise ConfigurationError(f"{what} is for templates that answer a request: else use {instead}")
+    return _open(request, get_site(request), ())
 
 
 def _open(request: web.Request, site: Site, topics: Iterable[str]) -> RenderedPage:
@@ -150,7 +234,7 @@ def _open(request: web.Request, site: Site, topics: Iterable[str]) -> RenderedPa
         # Also when the session was rotated since: the page would be one of the session that has ended.
         if identity is None:
             raise ConfigurationError(
-                "the request does not accept HTML, so pagews_script() needs 'await pagews.open_page(request)' before it"
+                "the request does not accept HTML, so its template needs 'await pagews.open_page(request)' before it"
             )
         identity = site.identities.ensure_session(request, identity)
         page = RenderedPage(site, identity, request.get(_POSITION) or site.node.broker.position)

@@ -7,7 +7,7 @@ one is a 4-byte length, that many bytes of such an array whose data is null, and
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Annotated, Any, Final, NamedTuple, NoReturn
 
 import msgspec
@@ -56,6 +56,18 @@ def payload_size(frame: bytes) -> int:
 def _header_size(frame: bytes) -> int:
     size = frame[1]
     return 2 if size < 126 else 4 if size == 126 else 10
+
+
+def split_frames(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """Opcode and payload of each of a run of unmasked frames."""
+    start = 0
+    while start < len(data):
+        size, head = data[start + 1], start + 2
+        if size >= 126:
+            width = 2 if size == 126 else 8
+            size, head = int.from_bytes(data[head : head + width], "big"), head + width
+        yield data[start] & 0x0F, data[head : head + size]
+        start = head + size
 
 
 class Text:
@@ -305,7 +317,7 @@ _Seq = Annotated[int, Meta(ge=0, le=MAX_INTEGER)]
 
 
 class HelloFields(Struct, frozen=True):
-    """What a page says of itself when it attaches."""
+    """What a page says of itself when it attaches. `wait`: of a poll, to be answered when there is something new."""
 
     token: Annotated[str, Meta(min_length=1, max_length=TOKEN_LENGTH)]
     document: Annotated[str, Meta(pattern=r"^[0-9A-Za-z_-]{16,64}$")]
@@ -313,6 +325,7 @@ class HelloFields(Struct, frozen=True):
     epoch: Annotated[str, Meta(max_length=64)] | None = None
     seq: _Seq | None = None
     transport: Annotated[str, Meta(max_length=20)] | None = None
+    wait: bool = False
 
 
 class Hello(Struct, frozen=True, array_like=True, tag="hello"):

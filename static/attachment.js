@@ -14,7 +14,7 @@ export class Attachment {
   /** @type {string | null} */
   token;
   /** Tells this JavaScript context apart from every other that may hold the same token. */
-  #document = newDocumentId();
+  document = newDocumentId();
   #attempt = 0;
   #epoch = "";
 
@@ -23,10 +23,10 @@ export class Attachment {
     this.token = token;
   }
 
-  /** The first frame of the next attempt. */
-  hello() {
-    const token = this.token ?? "";
-    return hello({ token, document: this.#document, attempt: ++this.#attempt, ...this.cursor, transport: "websocket" });
+  /** @type {import("./carrier.js").Hello} */
+  hello(fields) {
+    const { token, cursor } = this;
+    return hello({ token: token ?? "", document: this.document, attempt: ++this.#attempt, ...cursor, ...fields });
   }
 
   /**

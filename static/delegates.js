@@ -90,6 +90,12 @@ export class Delegates {
     return this.#held.some(({ message }) => message.delegate === delegate);
   }
 
+  /** Forgets the messages that wait. */
+  drop() {
+    this.#held = [];
+    this.#heldBytes = 0;
+  }
+
   /** @param {string} delegate */
   #listens(delegate) {
     return (this.#listening.get(delegate)?.size ?? 0) > 0;
@@ -100,8 +106,7 @@ export class Delegates {
     this.#held.push(held);
     this.#heldBytes += held.size;
     if (this.#held.length > MOST || this.#heldBytes > MOST_BYTES) {
-      this.#held = [];
-      this.#heldBytes = 0;
+      this.drop();
       this.#host.overflowed();
     } else if (!this.#awaited.has(held.message.delegate)) {
       this.#awaited.add(held.message.delegate);

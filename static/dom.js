@@ -1,4 +1,4 @@
-import { fieldsOf } from "./fields.js";
+import { sendForm, showOutcome } from "./forms.js";
 
 /**
  * Markup without expressions.
@@ -6,9 +6,12 @@ import { fieldsOf } from "./fields.js";
  * - `html[data-pagews-state]`: the page's state, or "lost" while a reload is due
  * - `data-pagews-text="delegate:path"`: shows what the delegate is sent, or what is at `path` (dots between keys) in it
  * - `data-pagews-on="delegate"`: gets a bubbling event `pagews:DELEGATE` with the message's data as `event.detail`
- * - `data-pagews-send="delegate"` on a form: sends its fields, see `fields.js`; on a button: its other `data-`
- *   attributes and its value. With qos 2: a press is one run of the delegate, also over a cut. `aria-busy` while under
- *   way; then a bubbling `pagews-result`, or `pagews-error`, has the outcome in `detail`
+ * - `data-pagews-send="delegate"` on a form: sends its fields, see `forms.js`; on a button: its other `data-`
+ *   attributes and its value. With qos 2: a press is one run of the delegate, also over a cut. `aria-busy` while
+ *   under way; then a bubbling `pagews-result`, or `pagews-error`, has the
+ *   outcome in `detail`
+ * - `data-pagews-outcome` in such a form: shows the outcome, unless its event is canceled
+ * - `data-pagews-progress` on a `progress` in such a form: shows how far the upload of its files is
  *
  * Delegates named in markup count as registered.
  *
@@ -43,7 +46,7 @@ export function followMarkup(page, document) {
     const form = event.target;
     if (!(form instanceof HTMLFormElement) || form.dataset.pagewsSend === undefined) return;
     event.preventDefault();
-    void sendFrom(page, form, () => fieldsOf(form, event.submitter));
+    void sendFrom(form, () => sendForm(page, form, event.submitter));
   });
   document.addEventListener("click", (event) => {
     const button = event.target instanceof Element ? event.target.closest("button[data-pagews-send]") : null;
@@ -51,7 +54,8 @@ export function followMarkup(page, document) {
     event.preventDefault();
     const { pagewsSend, ...data } = button.dataset;
     const { name, value } = button;
-    void sendFrom(page, button, () => (value === "" ? data : { ...data, [name || "value"]: value }));
+    const all = value === "" ? data : { ...data, [name || "value"]: value };
+    void sendFrom(button, () => page.send(pagewsSend ?? "", all, { qos: 2 }));
   });
 }
 
@@ -128,19 +132,20 @@ function show(document, delegate, data) {
 }
 
 /**
- * @param {import("./page.js").Page} page
  * @param {HTMLElement} element
- * @param {() => object} collect  the data
+ * @param {() => Promise<unknown>} send
  */
-async function sendFrom(page, element, collect) {
+async function sendFrom(element, send) {
   if (element.getAttribute("aria-busy") === "true") return;
   element.setAttribute("aria-busy", "true");
   const tell = (/** @type {string} */ type, /** @type {unknown} */ detail) =>
     element.dispatchEvent(new CustomEvent(type, { bubbles: true, cancelable: true, detail }));
+  showOutcome(element, "");
   try {
-    tell("pagews-result", await page.send(element.dataset.pagewsSend ?? "", collect(), { qos: 2 }));
+    const result = await send();
+    if (tell("pagews-result", result)) showOutcome(element, result);
   } catch (error) {
-    if (tell("pagews-error", error)) console.error(error);
+    if (tell("pagews-error", error) && !showOutcome(element, error)) console.error(error);
   } finally {
     element.removeAttribute("aria-busy");
   }

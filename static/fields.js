@@ -3,6 +3,9 @@
  * @typedef {HTMLInputElement | HTMLSelectElement | HTMLTextAreaElement | HTMLButtonElement} Control
  */
 
+/** How the names of the fields begin that pagews itself writes into a form. */
+export const OWN = "pagews.";
+
 const BUTTONS = new Set(["submit", "button", "reset", "image"]);
 
 /**
@@ -14,19 +17,18 @@ const BUTTONS = new Set(["submit", "button", "reset", "image"]);
  * - everything else as the browser submits it: a string, a list when its name comes more than once; nothing for what
  *   is not submitted, such as a disabled control or a radio group without choice
  *
+ * Not what is pagews's own, under names that begin with `pagews.`.
+ *
  * @param {HTMLFormElement} form
  * @param {HTMLElement | null} submitter
+ * @param {FormData} submitted  what the browser would submit, no files among it
  * @returns {Record<string, unknown>}
- * @throws {TypeError} there is a file input
  */
-export function fieldsOf(form, submitter) {
-  const submitted = new FormData(form, submitter);
+export function fieldsOf(form, submitter, submitted) {
   const kinds = kindsOf(form, submitter);
-  const fields = [...new Set([...kinds.keys(), ...submitted.keys()])].map((name) => {
-    const texts = submitted.getAll(name).map((value) => {
-      if (typeof value === "string") return value;
-      throw new TypeError(`'${name}' is a file, and files need a form post: leave data-pagews-send off this form`);
-    });
+  const names = [...new Set([...kinds.keys(), ...submitted.keys()])].filter((name) => !name.startsWith(OWN));
+  const fields = names.map((name) => {
+    const texts = /** @type {string[]} */ (submitted.getAll(name));
     return [name, valueOf(kinds.get(name) ?? "text", texts)];
   });
   return Object.fromEntries(fields.filter(([, value]) => value !== undefined));

@@ -1,5 +1,5 @@
 import { Backoff } from "./backoff.js";
-import { BAD_TOKEN, IDENTITY, MALFORMED, NORMAL, TOO_BIG, afterClose, retryAfter } from "./codes.js";
+import { BAD_TOKEN, CUT, IDENTITY, LIMIT, MALFORMED, NORMAL, TOO_BIG, afterClose, retryAfter } from "./codes.js";
 import { BYE, MalformedFrame, PONG, decode } from "./wire.js";
 
 /**
@@ -10,11 +10,12 @@ import { BYE, MalformedFrame, PONG, decode } from "./wire.js";
  *
  * @typedef {object} LinkHost
  * @property {() => boolean} hasToken
- * @property {() => string} hello  the frame for a new attempt
+ * @property {import("./carrier.js").Hello} hello
  * @property {(frame: import("./wire.js").Welcome, fresh: boolean) => () => void} welcomed  `fresh`: the first of its
  *   socket; what it returns is run when the state is "open"
  * @property {(frame: import("./wire.js").Frame, size: number) => boolean} received  whether it was news;
  *   `size` in characters or bytes
+ * @property {() => void} answered  what has no result yet may be asked for again
  * @property {(state: State, previous: State) => void} changed
  * @property {(error: unknown) => void} broken  the server broke the protocol, or no socket could be made
  * @property {(token: string, cause: Cause | null) => void} renewed
@@ -24,8 +25,6 @@ import { BYE, MalformedFrame, PONG, decode } from "./wire.js";
  * @property {(direction: "in" | "out", message: unknown) => void} trace
  */
 
-/** How long a socket may take from its making to its welcome, in milliseconds. */
-const PATIENCE = 15_000;
 /** After so many heartbeats of silence the socket is given up ... */
 const SILENCE = 1.5;
 /** ... and after so many when the page has just come back to someone's eyes: a ping was missed. */
@@ -39,12 +38,14 @@ export class Link {
   /** @type {State} */
   state = "idle";
   #host;
-  #open;
+  #choice;
   #renew;
   #clock;
   #backoff;
-  /** @type {import("./websocket.js").Carrier | null} */
+  /** @type {import("./carrier.js").Carrier | null} */
   #carrier = null;
+  /** @type {import("./carrier.js").Carrier | null} a WebSocket that is tried while a fallback carries the page */
+  #beside = null;
   #opened = false;
   #live = false;
   #heard = 0;
@@ -56,6 +57,8 @@ export class Link {
   #suspended = false;
   /** @type {() => void} */
   #cancel = () => {};
+  /** @type {() => void} */
+  #cancelBest = () => {};
   /** @type {(() => void) | null} what the wait is for; null when it is no use hurrying */
   #next = null;
   /** The server asked not to come before. */
@@ -63,13 +66,13 @@ export class Link {
 
   /**
    * @param {LinkHost} host
-   * @param {import("./websocket.js").OpenCarrier} open
+   * @param {import("./transports.js").Choice} choice
    * @param {() => Promise<import("./renew.js").Renewal>} renew
    * @param {import("./clock.js").Clock} clock
    */
-  constructor(host, open, renew, clock) {
+  constructor(host, choice, renew, clock) {
     this.#host = host;
-    this.#open = open;
+    this.#choice = choice;
     this.#renew = renew;
     this.#clock = clock;
     this.#backoff = new Backoff(clock.random);
@@ -138,6 +141,7 @@ export class Link {
 
   /** The network has come back: a socket from before is not worth waiting for. */
   online() {
+    this.#choice.hurry();
     if (this.#suspended) return;
     if (this.state === "open" || this.state === "connecting") this.#dial();
     else this.wake();
@@ -158,30 +162,78 @@ export class Link {
       void this.#ask({ code: 0, reason: "no page token" });
       return;
     }
-    /** @type {import("./websocket.js").Carrier} */
-    let carrier;
     try {
-      carrier = this.#open({
-        opened: () => carrier === this.#carrier && this.#greet(carrier),
-        message: (message) => carrier === this.#carrier && this.#hear(message),
-        closed: (code, reason) => carrier === this.#carrier && this.#closed(code, reason),
-      });
+      this.#carrier = this.#open(this.#choice.open);
     } catch (error) {
-      this.#later(0);
-      this.#host.broken(error);
+      if (!this.#fallBack()) this.#host.broken(error);
       return;
     }
-    this.#carrier = carrier;
-    this.#cancel = this.#clock.after(PATIENCE, () => this.#closed(NORMAL, "no welcome in time"));
+    this.#await();
+  }
+
+  #await() {
+    this.#cancel = this.#clock.after(this.#choice.patience, () => this.#closed(CUT, "no welcome in time"));
     this.#set("connecting");
   }
 
-  /** @param {import("./websocket.js").Carrier} carrier */
-  #greet(carrier) {
-    this.#opened = true;
-    const hello = this.#host.hello();
-    this.#host.trace("out", hello);
-    carrier.send(hello);
+  /**
+   * @param {import("./carrier.js").OpenCarrier} open
+   * @returns {import("./carrier.js").Carrier}
+   */
+  #open(open) {
+    const carrier = open(
+      {
+        opened: () => {
+          if (carrier === this.#beside) this.#changeOver(carrier);
+          if (carrier === this.#carrier) this.#opened = true;
+        },
+        message: (message) => carrier === this.#carrier && this.#hear(message),
+        answered: () => carrier === this.#carrier && this.#live && this.#host.answered(),
+        closed: (code, reason) => carrier === this.#carrier && this.#closed(code, reason),
+      },
+      (fields) => {
+        const hello = this.#host.hello(fields);
+        this.#host.trace("out", hello);
+        return hello;
+      },
+    );
+    return carrier;
+  }
+
+  /** Plans to try a WebSocket beside a fallback. */
+  #planBest() {
+    this.#cancelBest();
+    const { untilBest } = this.#choice;
+    if (untilBest !== null) this.#cancelBest = this.#clock.after(untilBest, () => this.#tryBest());
+  }
+
+  #tryBest() {
+    this.#choice.postpone();
+    this.#planBest();
+    this.#beside?.close(NORMAL, "");
+    try {
+      this.#beside = this.#open(this.#choice.openBest);
+    } catch {
+      // There are none here; the fallback goes on.
+      this.#beside = null;
+    }
+  }
+
+  /** @param {import("./carrier.js").Carrier} carrier  which has said hello */
+  #changeOver(carrier) {
+    this.#beside = null;
+    this.#drop();
+    this.#choice.takeBest();
+    this.#carrier = carrier;
+    this.#await();
+  }
+
+  /** What was tried does not get through: tries what is left, or waits. */
+  #fallBack() {
+    const another = this.#choice.fallBack();
+    if (another) this.#dial();
+    else this.#later(0);
+    return another;
   }
 
   /** @param {unknown} message */
@@ -220,6 +272,10 @@ export class Link {
     this.#renewedOnce = false;
     this.#heartbeat = frame.heartbeat * 1000;
     this.#watch();
+    if (fresh) {
+      this.#choice.keep();
+      this.#planBest();
+    }
     const announce = this.#host.welcomed(frame, fresh);
     this.#set("open");
     announce();
@@ -238,8 +294,11 @@ export class Link {
     if (left > 0) {
       this.#cancel = this.#clock.after(left, () => this.#watch());
     } else {
+      // A proxy that holds a stream back lets a full buffer through now and then, and its welcome may have been in one.
+      const mayBeHeld = this.transport === "stream";
       this.#drop();
-      this.#later(0);
+      if (mayBeHeld) this.#fallBack();
+      else this.#later(0);
     }
   }
 
@@ -256,7 +315,8 @@ export class Link {
     else if (afterClose(code) === "never") this.#end({ code, reason });
     else if (afterClose(code) === "back") {
       if (code === TOO_BIG && live) this.#host.tooBig();
-      this.#later(retryAfter(reason));
+      if ((code === CUT && !live) || (code === LIMIT && reason === "streams")) this.#fallBack();
+      else this.#later(retryAfter(reason));
     } else if (this.#renewedOnce) this.#end({ code, reason });
     else void this.#ask({ code, reason });
   }
@@ -279,7 +339,7 @@ export class Link {
       this.#renewedOnce = cause !== null;
       this.#host.renewed(renewal.token, cause);
       if (turn !== this.#turn) return;
-      if (cause === null) this.#later(0);
+      if (cause === null) this.#fallBack();
       else this.#dial();
     } else {
       const { code, reason } = renewal.refused;
@@ -319,8 +379,10 @@ export class Link {
     this.#turn++;
     this.#cancel();
     this.#cancel = () => {};
+    this.#cancelBest();
     this.#next = null;
-    this.#carrier = null;
+    this.#beside?.close(NORMAL, "");
+    this.#carrier = this.#beside = null;
     this.#opened = this.#live = this.#suspended = false;
     carrier?.close(code, reason);
   }

@@ -46,6 +46,11 @@ export class Outbox {
     return this.#waiting.size > 0;
   }
 
+  /** The number of what is sent by another way. */
+  takeId() {
+    return ++this.#lastId;
+  }
+
   /**
    * Sends once, and forgets. Rejects with `closed` when there is no live socket.
    *

@@ -8,7 +8,11 @@ import { PageError } from "./errors.js";
 import { Link } from "./link.js";
 import { messages } from "./messages.js";
 import { Outbox } from "./outbox.js";
+import { overPoll } from "./poll.js";
 import { renew } from "./renew.js";
+import { overStream } from "./stream.js";
+import { Choice } from "./transports.js";
+import { upload } from "./upload.js";
 import { overWebSocket } from "./websocket.js";
 import { checkName, membership, send } from "./wire.js";
 
@@ -21,6 +25,7 @@ const NO_INCLUDE = "this page has no include: put {{ pagews_script() }} into its
  * @typedef {object} PageOptions
  * @property {string} base  where the server's pagews is, e.g. "https://example.org/pagews"
  * @property {string | null} [token]  the page's token; without one the server is asked for a page first
+ * @property {import("./carrier.js").Transport} [transport]  the one to use, and no other; default: the best that works
  * @property {typeof WebSocket} [WebSocket]  default: the one there is
  * @property {typeof fetch} [fetch]  default: the one there is
  * @property {import("./clock.js").Clock} [clock]
@@ -44,7 +49,11 @@ const NO_INCLUDE = "this page has no include: put {{ pagews_script() }} into its
  * - `error` {error}: a delegate threw, or the server broke the protocol; goes to the console unless canceled
  */
 export class Page extends EventTarget {
-  /** Resolves at the first welcome; rejects, never unhandled, when the page is closed for good before. */
+  /**
+   * Resolves at the first welcome; rejects, never unhandled, when the page is closed for good before.
+   *
+   * @type {Promise<undefined>}
+   */
   ready;
   /** @type {(value?: undefined) => void} */
   #welcomedOnce = () => {};
@@ -52,8 +61,10 @@ export class Page extends EventTarget {
   #neverWelcomed = () => {};
   /** @type {PageError | null} why nothing can be sent any more */
   #over = null;
+  #base;
   #included;
   #attachment;
+  #uploads = 0;
   #reload;
   #debug = new Debug();
   #link;
@@ -65,6 +76,7 @@ export class Page extends EventTarget {
   constructor({
     base,
     token = null,
+    transport,
     WebSocket = globalThis.WebSocket,
     fetch,
     clock = systemClock,
@@ -72,26 +84,31 @@ export class Page extends EventTarget {
     included = true,
   }) {
     super();
+    this.#base = base;
     this.#included = included;
-    this.ready = /** @type {Promise<undefined>} */ (
-      new Promise((resolve, reject) => {
-        this.#welcomedOnce = resolve;
-        this.#neverWelcomed = reject;
-      })
-    );
-    this.ready.catch(() => {});
+    this.ready = this.#promise();
     this.#attachment = new Attachment(token);
     this.#reload = reload;
-    const socket = new URL(`${base}/socket`);
-    socket.protocol = socket.protocol.replace("http", "ws");
-    // Called as a plain function: a browser's fetch refuses any other `this`.
-    const ask = fetch ?? ((...args) => globalThis.fetch(...args));
+    /** @type {import("./request.js").Http} */
+    const http = {
+      base,
+      // Called as a plain function: a browser's fetch refuses any other `this`.
+      fetch: (...args) => (fetch ?? globalThis.fetch)(...args),
+      clock,
+      limit: () => this.#outbox.limit,
+    };
+    const transports = {
+      websocket: overWebSocket(WebSocket, base),
+      stream: overStream(http),
+      poll: overPoll(http),
+    };
     this.#link = new Link(
       {
         hasToken: () => this.#attachment.token !== null,
-        hello: () => this.#attachment.hello(),
+        hello: (fields) => this.#attachment.hello(fields),
         welcomed: (frame, fresh) => this.#welcomed(frame, fresh),
         received: (frame, size) => this.#received(frame, size),
+        answered: () => this.#outbox.resend(),
         changed: (state, previous) => this.#emit("statechange", { state, previous }),
         broken: (error) => this.#report(error),
         renewed: (fresh, cause) => this.#renewed(fresh, cause),
@@ -100,8 +117,8 @@ export class Page extends EventTarget {
         tooBig: () => this.#dropLargest(),
         trace: (direction, message) => this.#debug.trace(direction, message),
       },
-      overWebSocket(WebSocket, socket.href),
-      () => renew(ask, `${base}/renew`, this.#attachment.token, clock),
+      new Choice(transports, transport, clock),
+      () => renew(http, this.#attachment.token),
       clock,
     );
     this.#outbox = new Outbox((frame) => this.#link.write(frame), clock);
@@ -128,7 +145,7 @@ export class Page extends EventTarget {
     return this.#link.state;
   }
 
-  /** What carries the open link: "websocket", or null while there is none. */
+  /** What carries the open link: "websocket", "stream" or "poll"; null while there is none. */
   get transport() {
     return this.#link.transport;
   }
@@ -144,9 +161,9 @@ export class Page extends EventTarget {
     return cursor && { ...cursor };
   }
 
-  /** Whether the result of a send, join or leave is still out. */
+  /** Whether the result of a send, join, leave or upload is still out. */
   get busy() {
-    return this.#outbox.busy;
+    return this.#outbox.busy || this.#uploads > 0;
   }
 
   /**
@@ -197,6 +214,29 @@ export class Page extends EventTarget {
   }
 
   /**
+   * Sends files, and other fields, to a delegate of the server: by a request of its own, once, beside the link.
+   *
+   * @param {string} delegate  1 to 200 printable characters
+   * @param {FormData} fields
+   * @param {import("./upload.js").UploadOptions} [options]
+   * @returns {Promise<any>} what the delegate returned; rejects with a PageError, or the signal's reason
+   */
+  async upload(delegate, fields, options) {
+    checkName("a delegate", delegate);
+    if (this.#over !== null) throw this.#over;
+    this.#uploads++;
+    try {
+      if (this.#attachment.token === null) await this.ready;
+      const { id, token, document } = this.#attachment;
+      // A browser repeats a request whose connection broke before the answer. Of an attached page the server sees it.
+      const once = id === null ? {} : { document, id: `${this.#outbox.takeId()}` };
+      return await upload(`${this.#base}/form`, { token: token ?? "", delegate, ...once }, fields, options);
+    } finally {
+      this.#uploads--;
+    }
+  }
+
+  /**
    * Asks to listen to a topic; the application decides.
    *
    * @param {string} topic  1 to 200 printable characters
@@ -238,6 +278,23 @@ export class Page extends EventTarget {
   }
 
   /**
+   * Ends this page and begins another in the same document. What waits for a result rejects with `closed`, messages
+   * that wait for a delegate are dropped; delegates that are registered stay.
+   *
+   * @returns {Promise<undefined>} the new `ready`
+   */
+  restart() {
+    if (!this.#included) return this.ready;
+    this.close();
+    this.ready = this.#promise();
+    this.#attachment = new Attachment(null);
+    this.#answers.clear();
+    this.#delegates.drop();
+    this.reconnect();
+    return this.ready;
+  }
+
+  /**
    * Frames to the console, tokens hidden; remembered by the browser.
    *
    * @param {boolean} [on]
@@ -273,6 +330,16 @@ export class Page extends EventTarget {
   /** The document ends: says so, and leaves the rest to its end. */
   bye() {
     this.#link.close();
+  }
+
+  #promise() {
+    /** @type {Promise<undefined>} */
+    const ready = new Promise((resolve, reject) => {
+      this.#welcomedOnce = resolve;
+      this.#neverWelcomed = reject;
+    });
+    ready.catch(() => {});
+    return ready;
   }
 
   /**

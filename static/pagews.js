@@ -23,6 +23,7 @@ function start() {
   const page = createPage({
     base: base.href.replace(/\/$/, ""),
     token: tag?.dataset.page ?? null,
+    ...(tag?.dataset.transport && { transport: /** @type {any} */ (tag.dataset.transport) }),
     included: tag !== null,
     reload: guardedReload(window, systemClock, () => showLost()),
   });

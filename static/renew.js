@@ -1,4 +1,5 @@
 import { delayOf } from "./codes.js";
+import { request } from "./request.js";
 
 /**
  * @typedef {{token: string}} Renewed  a fresh token
@@ -12,24 +13,15 @@ const PATIENCE = 10_000;
 /**
  * Asks the server for a fresh token, or why it refuses the page.
  *
- * @param {typeof fetch} fetch
- * @param {string} url
+ * @param {import("./request.js").Http} http
  * @param {string | null} token  null: the page has none yet
- * @param {import("./clock.js").Clock} clock
  * @returns {Promise<Renewal>}
  */
-export async function renew(fetch, url, token, clock) {
+export async function renew(http, token) {
   const abort = new AbortController();
-  const cancel = clock.after(PATIENCE, () => abort.abort());
+  const cancel = http.clock.after(PATIENCE, () => abort.abort());
   try {
-    const response = await fetch(url, {
-      method: "POST",
-      credentials: "same-origin",
-      cache: "no-store",
-      headers: { "content-type": "application/json" },
-      body: JSON.stringify({ token }),
-      signal: abort.signal,
-    });
+    const response = await request(http, "renew", JSON.stringify({ token }), abort.signal);
     if (response.status >= 500 || response.status === 429) {
       return { after: delayOf(response.headers.get("retry-after")) };
     }

@@ -35,7 +35,8 @@
  * @property {number} attempt
  * @property {string} [epoch]
  * @property {number} [seq]
- * @property {string} transport
+ * @property {import("./carrier.js").Transport} transport
+ * @property {boolean} [wait]  of a poll: whether its answer may wait until there is something
  */
 
 export const SUBPROTOCOL = "pagews.v1";
@@ -194,8 +195,8 @@ export const PONG = '["pong"]';
 export const BYE = '["bye"]';
 
 /** @param {HelloFields} fields */
-export function hello({ token, document, attempt, epoch, seq, transport }) {
-  return JSON.stringify(["hello", { token, document, attempt, epoch, seq, transport }]);
+export function hello(fields) {
+  return JSON.stringify(["hello", fields]);
 }
 
 /**
@@ -308,6 +309,33 @@ function refuseHollow(_key, value) {
   const kind = tag === "Object" ? prototype.constructor.name : tag;
   throw new TypeError(`a ${kind} would be sent as {}: send ${INSTEAD.get(kind) ?? "a plain object"} instead`);
 }
+
+// --- on carriers that are text only
+
+/**
+ * @param {Encoded} message
+ * @returns {string} as it is in a JSON array
+ */
+export function toText(message) {
+  if (typeof message === "string") return message;
+  let bytes = "";
+  for (const byte of message) bytes += String.fromCharCode(byte);
+  return `"${btoa(bytes)}"`;
+}
+
+/**
+ * @param {string} text
+ * @returns {unknown} a message; one that `decode` refuses when it is none
+ */
+export function fromText(text) {
+  try {
+    return text.startsWith("[") ? text : Uint8Array.from(atob(text), (byte) => byte.charCodeAt(0)).buffer;
+  } catch {
+    return text;
+  }
+}
+
+// --- of both
 
 /**
  * Checks the name of a delegate or topic.

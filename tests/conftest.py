@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from tools.programs import MINIMUM_NODE, find_chromium, find_node
+from tests.wire_client import TRANSPORTS, Transport
+from tools.programs import MINIMUM_NODE, find_chromium, find_nginx, find_node
 
 ON_CI = os.environ.get("CI") == "true"
 
@@ -43,6 +44,13 @@ def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest
     return report
 
 
+@pytest.fixture(params=TRANSPORTS)
+def transport(request: pytest.FixtureRequest) -> Transport:
+    """What carries a page's socket: a test that takes it runs once over each."""
+    found: Transport = request.param
+    return found
+
+
 @pytest.fixture(scope="session")
 def root() -> Path:
     """The checkout."""
@@ -55,6 +63,15 @@ def chromium() -> Path:
     path = find_chromium()
     if path is None:
         pytest.skip("there is no Chromium; `make test` sees to it")
+    return path
+
+
+@pytest.fixture(scope="session")
+def nginx_program() -> Path:
+    """The machine's nginx."""
+    path = find_nginx()
+    if path is None:
+        pytest.skip("there is no nginx; `make test` sees to it")
     return path
 
 

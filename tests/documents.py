@@ -118,7 +118,8 @@ class Link:
             if frame is None:
                 break
             await self.socket.handle(Text(msgspec.json.encode(frame).decode()))
-        await self.socket.finish(code)
+        self.socket.over(code)
+        await self.socket.finish()
 
 
 @dataclass(eq=False)

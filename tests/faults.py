@@ -126,6 +126,7 @@ class Lane:
         data: everything that was handed on.
         delay: seconds that each chunk waits before it is handed on.
         piece: how many bytes are handed on at once; 0: as they come.
+        hold: nothing is handed on before so many bytes wait, or the sender has ended.
     """
 
     def __init__(
@@ -134,6 +135,7 @@ class Lane:
         self.data = bytearray()
         self.delay = 0.0
         self.piece = 0
+        self.hold = 0
         self._link = link
         self._reader = reader
         self._writer = writer
@@ -188,12 +190,13 @@ class Lane:
 
     async def pump(self) -> None:
         """Hand on until the sender's end, or the cut."""
-        while chunk := await self._reader.read(CHUNK):
+        while chunk := await self._read():
             await self._flowing.wait()
             if self.delay:
                 self._counts["delayed"] += 1
                 await asyncio.sleep(self.delay)
             self._link.about_to_pass(self, chunk)
+            await self._flowing.wait()
             stop = None if self._rule is None else self._rule(self.data, chunk)
             await self._hand_on(chunk[:stop])
             if stop is not None:
@@ -201,6 +204,15 @@ class Lane:
                 return
         await self._flowing.wait()
         self._end()
+
+    async def _read(self) -> bytes:
+        held = await self._reader.read(CHUNK)
+        while len(held) < self.hold:
+            chunk = await self._reader.read(CHUNK)
+            if not chunk:
+                break
+            held += chunk
+        return held
 
     async def _hand_on(self, chunk: bytes) -> None:
         piece = self.piece or len(chunk)
@@ -233,13 +245,17 @@ class Lane:
         self._moved = asyncio.Event()
 
 
+#: What is in a request, in lower case, that is to carry a page.
+_CARRIES: Final = (b"\r\nupgrade: websocket", b"post /pagews/stream ", b"post /pagews/poll ")
+
+
 class Link:
     """One connection through the proxy.
 
     Attributes:
         down: from the server to the client. up: from the client to the server.
-        how: None while it is open, else how it ended: `cut` or `reset` here, `closed` by client and server, or `broken`
-            by one of them, which the other one sees as RST.
+        how: None while it is open, else how it ended: `cut`, `reset` or `answered` here, `closed` by client and
+            server, or `broken` by one of them, which the other one sees as RST.
     """
 
     def __init__(
@@ -284,6 +300,11 @@ class Link:
         """Wait until it has ended, however it did."""
         await self._over.wait()
 
+    def answer(self, response: bytes) -> None:
+        """Answer the client in the server's place, and close both sides."""
+        self._writers[0].write(response)
+        self.end("answered")
+
     # --- for the proxy and its lanes ----------------------------------------------------------------------------------
 
     async def run(self) -> None:
@@ -303,10 +324,12 @@ class Link:
             await asyncio.gather(*self._tasks, *(_closed(writer) for writer in self._writers), return_exceptions=True)
 
     def about_to_pass(self, lane: Lane, chunk: bytes) -> None:
-        """Bytes are about to be handed on: tell the proxy when they complete a request to upgrade."""
+        """Bytes are about to be handed on: tell the proxy when they complete a request that is to carry a page."""
+        if lane is self.up and self._proxy.on_request is not None and chunk.startswith((b"GET /", b"POST /")):
+            self._proxy.on_request(self, chunk.split(b" ", 2)[1].decode())
         if lane is self.up and not self._upgraded:
             request = (bytes(lane.data) + chunk).lower()
-            if b"\r\n\r\n" in request and b"\r\nupgrade: websocket" in request:
+            if b"\r\n\r\n" in request and any(sign in request for sign in _CARRIES):
                 self._upgraded = True
                 self._proxy.upgrade_seen(self)
 
@@ -350,11 +373,12 @@ class FaultProxy:
     Attributes:
         port: where clients connect, on 127.0.0.1.
         links: every connection that was accepted, oldest first.
-        counts: what has happened: `connected`, `refused`, `unreachable`, `upgraded`, `cut`, `reset`, `closed`,
-            `broken`, `stalled`, `resumed`, `half closed`, `delayed` chunks and single `pieces`.
+        counts: what has happened: `connected`, `refused`, `unreachable`, `upgraded`, `cut`, `reset`, `answered`,
+            `closed`, `broken`, `stalled`, `resumed`, `half closed`, `delayed` chunks and single `pieces`.
         refusing: answer new connections with RST, as if nobody listened.
         on_connect: called with each new connection before its first byte.
-        on_upgrade: called with each connection that asks for a WebSocket, before the server hears of it.
+        on_request: called with the connection and the path of each request, before the server hears of it.
+        on_upgrade: called with each connection that asks for a WebSocket, a stream or a poll, before the server hears.
     """
 
     def __init__(self, host: str, port: int) -> None:
@@ -363,6 +387,7 @@ class FaultProxy:
         self.counts: Counter[str] = Counter()
         self.refusing = False
         self.on_connect: Callable[[Link], None] | None = None
+        self.on_request: Callable[[Link, str], None] | None = None
         self.on_upgrade: Callable[[Link], None] | None = None
         self._address = (host, port)
         self._server: asyncio.Server
@@ -399,7 +424,7 @@ class FaultProxy:
         return await self._connected.get()
 
     async def upgraded(self) -> Link:
-        """Wait for the next connection that asks for a WebSocket; each is returned once, oldest first."""
+        """Wait for the next connection that `on_upgrade` is for; each is returned once, oldest first."""
         return await self._upgraded.get()
 
     def cut(self) -> None:
@@ -423,7 +448,7 @@ class FaultProxy:
             link.resume()
 
     def upgrade_seen(self, link: Link) -> None:
-        """A request to upgrade is about to reach the server."""
+        """A request that is to carry a page is about to reach the server."""
         self.counts["upgraded"] += 1
         self._upgraded.put_nowait(link)
         if self.on_upgrade is not None:

@@ -171,6 +171,8 @@ class Client:
         await turn()
 
     async def detach(self, *, left: bool = False) -> None:
+        """Its connection breaks, or it says goodbye."""
+        self.socket.over(1006)
         await self.rig.node.detach(self.page, left=left)
 
     @property

@@ -64,6 +64,13 @@ class TestSite:
         await self._runner.setup()
         await web.TCPSite(self._runner, "127.0.0.1", 0).start()
 
+    async def waiting(self, count: int = 1) -> None:
+        """Wait until so many streams and polls are held."""
+        held = get_site(self.app).held
+        async with asyncio.timeout(10):
+            while held.total() < count:  # noqa: ASYNC110  # nothing is told when a request begins to wait
+                await asyncio.sleep(0)
+
     async def stop(self) -> None:
         """Stop serving; also in the middle of a test."""
         await self._runner.cleanup()

@@ -124,7 +124,7 @@ async def test_attach_reads_from_the_cursor() -> None:
 async def test_rules_16_and_17_who_gets_a_page() -> None:
     desk = await Desk().start()
     assert (await desk.attach(attempt=2)).claim is Claim.GRANTED
-    assert (await desk.attach(attempt=2)).claim is Claim.SUPERSEDED
+    assert (await desk.attach(attempt=1)).claim is Claim.SUPERSEDED
     assert (await desk.attach(attempt=3)).claim is Claim.GRANTED
     assert (await desk.attach(document="x")).claim is Claim.FORKED
     await desk.broker.detach("p", Owner("d", 3), left=False)
@@ -164,6 +164,20 @@ async def test_an_old_socket_detaches_nobody_else() -> None:
     await desk.broker.detach("p", Owner("d", 1), left=True)
     desk.pass_time(100)
     assert desk.node.gone_pages == []
+
+
+async def test_rule_16_an_attempt_that_comes_again_is_a_claim_of_its_own() -> None:
+    desk = await Desk().start()
+    assert [(await desk.attach(attempt=1)).repeat for _ in range(3)] == [0, 1, 2]
+    for stale in (Owner("d", 1), Owner("d", 1, repeat=1)):
+        await desk.broker.detach("p", stale, left=True)
+    assert await desk.broker.owner("p") == Owner("d", 1, repeat=2)
+    desk.pass_time(100)
+    assert desk.node.gone_pages == []
+    assert (await desk.attach(attempt=2)).repeat == 0
+    assert (await desk.attach(attempt=2, document="x")).claim is Claim.FORKED
+    await desk.broker.detach("p", Owner("d", 2), left=True)
+    assert (await desk.attach(attempt=2, document="x")).repeat == 0
 
 
 async def test_a_later_detach_moves_the_end() -> None:
@@ -373,6 +387,20 @@ async def test_a_time_to_live_beyond_the_retention_keeps_nothing_longer() -> Non
     desk.pass_time(63)
     assert desk.broker.log_size()[:3] == (0, 0, 0)
     assert not desk.broker._log._deadlines
+
+
+async def test_the_owner_of_a_page_is_the_newest_attempt_until_the_page_is_gone() -> None:
+    desk = await Desk().start()
+    assert await desk.broker.owner("p") is None
+    await desk.broker.set_topics("p", [], ["t"], [])
+    assert await desk.broker.owner("p") is None
+    await desk.attach(document="d", attempt=1)
+    await desk.attach(document="d", attempt=2)
+    assert await desk.broker.owner("p") == Owner("d", 2)
+    await desk.broker.detach("p", Owner("d", 2), left=True)
+    assert await desk.broker.owner("p") == Owner("d", 2, left=True)
+    await desk.broker.end("p")
+    assert await desk.broker.owner("p") is None
 
 
 # --- variables and records --------------------------------------------------------------------------------------------

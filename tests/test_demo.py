@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import re
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from aiohttp import web
+from aiohttp import FormData, web
 from pytest_aiohttp import AiohttpClient
 
 import pagews
@@ -71,6 +72,13 @@ async def test_every_module_that_a_script_imports_is_there(browser: Browser) -> 
 
 async def test_source_of_anything_else_is_not_shown(browser: Browser) -> None:
     assert (await browser.client.get("/source/policy", headers=HTML)).status == 404
+
+
+@pytest.mark.parametrize("path", ["/", "/tab", "/nostream"])
+async def test_visitor_forces_a_transport(browser: Browser, path: str) -> None:
+    for said, forced in (("poll", 'data-transport="poll"'), ("stream", 'data-transport="stream"'), ("x", None)):
+        html = await (await browser.client.get(f"{path}?transport={said}", headers=HTML)).text()
+        assert re.findall(r"data-transport=\S+?(?=[ >])", html) == ([forced] if forced else [])
 
 
 async def test_quiet_page_gets_what_was_pushed_before_it_connects(browser: Browser) -> None:
@@ -358,6 +366,16 @@ async def test_form_from_another_site_is_refused(browser: Browser, path: str) ->
     response = await browser.client.post(path, data={"user": "ann"}, headers={"Sec-Fetch-Site": "cross-site"})
 
     assert response.status == 403
+
+
+async def test_file_is_digested(browser: Browser) -> None:
+    html = await (await browser.client.get("/", headers=HTML)).text()
+    form = FormData(re.findall(r'name="(pagews\.\w+)" value="([^"]+)"', html), default_to_multipart=True)
+    form.add_field("file", b"abc", filename="abc.txt")
+
+    async with browser.client.post("/pagews/form", data=form, headers=HTML) as response:
+        assert response.status == 200
+        assert hashlib.sha256(b"abc").hexdigest() in await response.text()
 
 
 async def test_echo_answers_and_tells(browser: Browser) -> None:

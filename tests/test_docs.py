@@ -400,6 +400,10 @@ def app_of(browser: Browser) -> web.Application:
 async def test_forms(example: Example, open_browser: Open) -> None:
     browser = await open_browser(example.write("docs/how-to/forms.md").load("app").app)
     page = await browser.open("/")
+    hidden = dict(re.findall(r'name="(pagews\.\w+)" value="([^"]+)"', page.html))
+    posted = hidden | {"item": "tea", "count": "2", "extras": "card"}
+    async with browser.client.post("/pagews/form", data=posted, headers={"Accept": "text/html"}) as response:
+        assert 'role="status">2 times tea<' in await response.text()
     order = {"item": "tea", "count": 3, "express": True, "extras": ["card"]}
     assert await page.send("order", order) == "3 times tea, express"
     with pytest.raises(PageError) as error:

@@ -12,7 +12,7 @@ import pagews
 PUBLIC = frozenset(
     {
         # an application
-        *("setup", "open_page", "script_tag", "add_delegates", "get_publisher", "drain"),
+        *("setup", "open_page", "script_tag", "form_tag", "Upload", "add_delegates", "get_publisher", "drain"),
         *("login", "logout", "rotate_session", "Limits", "DelegateTableDef"),
         # pushing
         *("Publisher", "Page", "Target", "PageTarget", "IdentityTarget", "Receipt", "Ack", "Statistics"),

@@ -11,7 +11,7 @@ from typing import Final
 TESTS: Final = Path(__file__).resolve().parent
 PAGE: Final = TESTS.parent / "docs" / "explanation" / "faults.md"
 
-#: The numbers that are left out concern brokers of several processes and other transports.
+#: The numbers that are left out concern brokers of several processes, and keys.
 FAULTS: Final = {
     1: "a connection is cut, at any byte",
     2: "an answer is lost, on its way down or up",
@@ -28,6 +28,10 @@ FAULTS: Final = {
     21: "Back and Forward, with and without the browser's cache of pages",
     22: "the tab is duplicated, or its HTML comes from a cache",
     23: "an old and a new socket overlap",
+    24: "a WebSocket is refused, or swallowed",
+    25: "a proxy keeps answers back",
+    26: "seven tabs share the connections of one browser",
+    27: "a POST is cut behind its body",
     28: "a delegate raises, hangs, or returns what cannot be encoded",
     29: "a callback of a handler raises",
 }

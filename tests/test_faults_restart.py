@@ -14,11 +14,9 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from websockets.exceptions import ConnectionClosed
-
 from pagews.tokens import new_key
 from tests.served import LIMITS
-from tests.wire_client import Visitor, Wire, new_document
+from tests.wire_client import SocketClosed, Visitor, Wire, new_document
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 
@@ -85,12 +83,11 @@ class OpenPage:
         while True:
             try:
                 async with asyncio.timeout(60):
-                    message = await self._wire.ws.recv()
-            except ConnectionClosed as closed:
-                assert closed.rcvd is not None
-                said, _, retry = closed.rcvd.reason.rpartition("; retry=")
+                    message = await self._wire.next()
+            except SocketClosed as end:
+                said, _, retry = end.reason.rpartition("; retry=")
                 assert said
-                return Left(numbers, closed.rcvd.code, time.monotonic(), float(retry))
+                return Left(numbers, end.code, time.monotonic(), float(retry))
             numbers.append(json.loads(message)[4])
             self.reads.set()
 

@@ -14,11 +14,13 @@ PACKAGE = Path(__file__).resolve().parent.parent / "pagews"
 # From the ground up. A room imports rooms that stand before it in this table, on its own floor or below; for its types
 # alone it may name any room of its floor. `__init__` is the door, which only the attic goes through.
 FLOORS = {
-    "pure": ("errors", "limits", "targets", "wire", "counters", "log", "page", "variables", "sends"),
+    "pure": (
+        *("errors", "limits", "targets", "wire", "text_frames", "counters", "log", "form_data", "page", "variables"),
+        "sends",
+    ),
     "asyncio": (
-        *("tasks", "time_limit", "handler", "socket", "broker", "memory_broker", "page_tasks", "delegates", "hub"),
-        *("heartbeat", "inbox", "node"),
-        *("receipts", "publisher"),
+        *("tasks", "time_limit", "upload", "handler", "socket", "broker", "memory_broker", "page_tasks", "delegates"),
+        *("hub", "heartbeat", "inbox", "node", "receipts", "publisher"),
     ),
     "aiohttp": (
         *(
@@ -28,9 +30,15 @@ FLOORS = {
             "site",
             "origin",
             "static_files",
+            "form_outcome",
             "templating",
             "page_handler",
             "controller",
+            "requests",
+            "form_body",
+            "form",
+            "carriers",
+            "fallback",
             "renew",
             "drain",
         ),

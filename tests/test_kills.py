@@ -293,9 +293,10 @@ class Conversation:
     async def _note(self, request: web.Request) -> None:
         self._pages.append(await pagews.open_page(request))
 
-    async def hold(self, visitor: Visitor) -> None:
-        """Have it once, and check its outcome."""
+    async def hold(self, visitor: Visitor, begins: Callable[[], object] = lambda: None) -> None:
+        """Have it once, and check its outcome. `begins`: called when the page has been fetched."""
         token = await visitor.token()
+        begins()
         page = self._pages.pop()
         await page.push("say", 1)
         await page.session.push("say", 2)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import FrozenInstanceError, fields
+from pathlib import Path
 
 import pytest
 
@@ -18,6 +20,15 @@ def test_every_bound_has_a_positive_default() -> None:
 def test_what_is_no_bound(value: object) -> None:
     with pytest.raises(ConfigurationError, match="heartbeat"):
         Limits(heartbeat=value)  # type: ignore[arg-type]  # the mistake that is tested
+
+
+def test_a_post_has_room_for_what_the_client_puts_in_one(root: Path) -> None:
+    most = re.search(r"^const MOST = (\d+);$", (root / "static/post.js").read_text(), re.MULTILINE)
+    assert most is not None
+    needed = int(most[1]) + 1
+    assert Limits(post_frames=needed).post_frames == needed
+    with pytest.raises(ConfigurationError, match=f"post_frames={needed - 1}.*at least {needed}"):
+        Limits(post_frames=needed - 1)
 
 
 def test_a_bound_stays_what_it_is() -> None:

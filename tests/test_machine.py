@@ -181,5 +181,14 @@ SETTINGS = settings(
     suppress_health_check=list(HealthCheck),
 )
 
-TestHistories = Histories.TestCase
-TestHistories.settings = SETTINGS
+
+def share() -> type:
+    """A fourth of the histories, so that several processes can run them at the same time."""
+    settings_of_a_share = settings(SETTINGS, max_examples=SETTINGS.max_examples // 4)
+    return type("Share", (Histories.TestCase,), {"settings": settings_of_a_share})
+
+
+TestFirstShare = share()
+TestSecondShare = share()
+TestThirdShare = share()
+TestLastShare = share()

@@ -11,7 +11,7 @@ from pagews import Limits, MemoryBroker, Text
 from pagews.broker import Attach, Attached, Control, Filed, Position
 from pagews.errors import ProtocolError
 from pagews.log import Replay
-from pagews.page import State
+from pagews.page import Owner, State
 from pagews.wire import Message, ping
 
 from .rig import Client, Rig, draft, turn
@@ -100,7 +100,26 @@ async def test_rule_16_the_highest_attempt_wins() -> None:
     assert (old.pushed, new.pushed) == ([], [seq])
     await old.detach()
     assert rig.node.pages["p"] is new.page
-    assert rig.events == [("attached", "p"), ("detached", "p"), ("attached", "p")]
+    # To the application the page was attached all the time.
+    assert rig.events == [("attached", "p")]
+    await new.detach()
+    assert rig.events == [("attached", "p"), ("detached", "p")]
+
+
+async def test_rule_16_an_attempt_that_comes_again_takes_over() -> None:
+    rig = await Rig().start()
+    first, again = Client(rig), Client(rig)
+    await first.attach(attempt=1)
+    await again.attach(attempt=1)
+    assert first.wire.closed is not None
+    assert first.wire.closed[0] == 4509
+    # What is left of the first must not end the page, which is that of the second.
+    await first.detach(left=True)
+    assert await rig.broker.owner("p") == Owner("d", 1, repeat=1)
+    seq = await rig.push("page:p")
+    await turn()
+    assert (first.pushed, again.pushed) == ([], [seq])
+    assert rig.events == [("attached", "p")]
 
 
 async def test_rule_17_another_document_is_forked_and_both_live_on() -> None:
@@ -301,7 +320,7 @@ async def test_jobs_answer_to_the_newest_socket_of_their_document() -> None:
         await gate.wait()
         return Text('["result",1,true,null]')
 
-    assert rig.node.submit(client.page, 1, job)
+    assert rig.node.submit(client.page, client.socket, 1, job)
     await client.detach()
     await client.attach()
     gate.set()
@@ -318,7 +337,7 @@ async def test_a_job_that_fails_is_answered(caplog: pytest.LogCaptureFixture) ->
     async def job() -> Message:
         raise RuntimeError("boom")
 
-    rig.node.submit(client.page, 1, job)
+    rig.node.submit(client.page, client.socket, 1, job)
     for _ in range(5):
         await turn()
     assert client.frames[-1][:3] == ["result", 1, False]

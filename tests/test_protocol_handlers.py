@@ -17,7 +17,7 @@ import pagews
 from pagews import Binary, Close, Context, Limits, Push, Text
 from pagews.wire import Message
 from tests.sites import TestSite, serving
-from tests.wire_client import Closed, Visitor, Wire
+from tests.wire_client import Closed, Visitor, WebSocketWire
 
 
 class Recorder(pagews.WebSocketHandler):
@@ -64,7 +64,7 @@ class Bare:
         self.visitor = visitor
         self._made = made
 
-    async def open(self) -> tuple[Wire, Any]:
+    async def open(self) -> tuple[WebSocketWire, Any]:
         """Open a socket; returns it, and its handler."""
         wire = await self.visitor.connect("/custom", protocols=())
         async with asyncio.timeout(10):
@@ -80,11 +80,11 @@ async def bare(handler: type[Recorder], **setup: Any) -> AsyncIterator[Bare]:
         yield Bare(site, visitor, handler.made)
 
 
-async def told(wire: Wire, count: int) -> list[str | bytes]:
+async def told(wire: WebSocketWire, count: int) -> list[str | bytes]:
     return [await wire.receive_raw() for _ in range(count)]
 
 
-async def lives(wire: Wire) -> bool:
+async def lives(wire: WebSocketWire) -> bool:
     """Whether a recorder still answers, and nothing else comes before it."""
     await wire.send_raw("alive?")
     return await wire.receive_raw() == "heard 'alive?'"
@@ -391,7 +391,7 @@ class Nonsense(Recorder):
         return "a string" if frame.data == "fail" else super().websocket_handle(frame, context)
 
 
-async def check_failed(site: Bare, wire: Wire, handler: Recorder, callback: str) -> None:
+async def check_failed(site: Bare, wire: WebSocketWire, handler: Recorder, callback: str) -> None:
     """A socket has been closed for the failure of a callback, is done with, and has told nobody why."""
     assert await wire.closed() == Closed(1011, f"{callback} failed")
     await handler.ended()

@@ -15,7 +15,7 @@ from pagews import DelegateTableDef, Limits, MemoryBroker
 from pagews.site import get_site
 from tests.faults import HOST, FaultProxy
 from tests.sites import Detached, TestSite, serving
-from tests.wire_client import Closed, Document, Visitor, Wire, new_document
+from tests.wire_client import Closed, Document, Transport, Visitor, Wire, new_document
 
 table = DelegateTableDef()
 
@@ -32,8 +32,8 @@ async def site() -> AsyncIterator[TestSite]:
 
 
 @pytest.fixture
-async def visitor(site: TestSite) -> AsyncIterator[Visitor]:
-    async with Visitor(site.url) as visitor:
+async def visitor(site: TestSite, transport: Transport) -> AsyncIterator[Visitor]:
+    async with Visitor(site.url, transport) as visitor:
         yield visitor
 
 
@@ -55,13 +55,13 @@ async def push_numbers(target: pagews.Target, *data: int) -> None:
 # --- from render to attach --------------------------------------------------------------------------------------------
 
 
-async def test_nothing_is_lost_between_render_and_attach() -> None:
+async def test_nothing_is_lost_between_render_and_attach(transport: Transport) -> None:
     async def view(request: web.Request) -> None:
         page = await pagews.open_page(request)
         await page.push("count", 1)
         await page.session.push("count", 2)
 
-    async with serving(TestSite(view=view)) as site, Visitor(site.url) as visitor:
+    async with serving(TestSite(view=view)) as site, Visitor(site.url, transport) as visitor:
         token = await visitor.token("/?topic=news")
         await push_numbers(site.publisher.topic("news"), 3)
         wire = await visitor.attach(token)
@@ -83,9 +83,12 @@ async def test_a_push_of_qos_0_is_for_attached_pages_alone(site: TestSite, visit
     token = await visitor.token("/?topic=news")
     await site.publisher.topic("news").push("count", 1, qos=0)
     wire = await visitor.attach(token)
+    receiving = asyncio.create_task(wire.receive())
+    if wire.transport == "poll":
+        await site.waiting()
     await site.publisher.topic("news").push("count", 2, qos=0)
 
-    kind, seq, *rest = await wire.receive()
+    kind, seq, *rest = await receiving
     assert (kind, seq, rest) == ("push", 0, ["topic:news", "count", 2])
 
 
@@ -112,8 +115,11 @@ async def test_a_page_resumes_from_its_cursor(site: TestSite, visitor: Visitor) 
     assert [frame[1] for frame in replay] == sorted({frame[1] for frame in replay})
 
 
-async def test_a_cursor_that_a_ping_has_moved_is_as_good() -> None:
-    async with serving(TestSite(delegates=table, limits=Limits(heartbeat=0.2))) as site, Visitor(site.url) as visitor:
+async def test_a_cursor_that_a_ping_has_moved_is_as_good(transport: Transport) -> None:
+    async with (
+        serving(TestSite(delegates=table, limits=Limits(heartbeat=0.2))) as site,
+        Visitor(site.url, transport) as visitor,
+    ):
         token, document = await visitor.token(), new_document()
         wire = await visitor.attach(token, document=document)
         await push_numbers(site.publisher.page(wire.page), 1)
@@ -127,9 +133,9 @@ async def test_a_cursor_that_a_ping_has_moved_is_as_good() -> None:
         assert (await again.receive())[0] == "ping"
 
 
-async def test_a_replay_of_many_chunks_is_complete_and_in_order() -> None:
+async def test_a_replay_of_many_chunks_is_complete_and_in_order(transport: Transport) -> None:
     limits = Limits(replay_chunk=2000, high_water=8000)
-    async with serving(TestSite(limits=limits)) as site, Visitor(site.url) as visitor:
+    async with serving(TestSite(limits=limits)) as site, Visitor(site.url, transport) as visitor:
         token = await visitor.token("/?topic=news")
         topic = site.publisher.topic("news")
         await push_numbers(topic, *range(900))
@@ -139,11 +145,11 @@ async def test_a_replay_of_many_chunks_is_complete_and_in_order() -> None:
         assert await numbers(wire, 950) == list(range(950))
 
 
-async def test_a_topic_that_was_joined_is_still_heard_after_a_cut() -> None:
+async def test_a_topic_that_was_joined_is_still_heard_after_a_cut(transport: Transport) -> None:
     async def anybody(page: pagews.Page, topic: str) -> bool:
         return True
 
-    async with serving(TestSite(authorize=anybody)) as site, Visitor(site.url) as visitor:
+    async with serving(TestSite(authorize=anybody)) as site, Visitor(site.url, transport) as visitor:
         token, document = await visitor.token("/?topic=news"), new_document()
         wire = await visitor.attach(token, document=document)
         assert (await wire.ask("join", 1, "room/7"))[2] is True
@@ -202,16 +208,16 @@ async def test_a_cursor_ahead_of_the_log_is_lost(site: TestSite, visitor: Visito
 
 
 @pytest.mark.parametrize("limits", [Limits(channel_entries=3), Limits(channel_bytes=100)])
-async def test_a_cursor_that_the_log_has_been_trimmed_beyond_is_lost(limits: Limits) -> None:
-    async with serving(TestSite(delegates=table, limits=limits)) as site, Visitor(site.url) as visitor:
+async def test_a_cursor_that_the_log_has_been_trimmed_beyond_is_lost(limits: Limits, transport: Transport) -> None:
+    async with serving(TestSite(delegates=table, limits=limits)) as site, Visitor(site.url, transport) as visitor:
         token = await visitor.token("/?topic=news")
         await push_numbers(site.publisher.topic("news"), *range(10))
 
         await check_lost(site, await visitor.attach(token), "trimmed")
 
 
-async def test_a_cursor_within_what_is_left_is_not_lost() -> None:
-    async with serving(TestSite(limits=Limits(channel_entries=3))) as site, Visitor(site.url) as visitor:
+async def test_a_cursor_within_what_is_left_is_not_lost(transport: Transport) -> None:
+    async with serving(TestSite(limits=Limits(channel_entries=3))) as site, Visitor(site.url, transport) as visitor:
         topic = site.publisher.topic("news")
         await push_numbers(topic, *range(10))
         token = await visitor.token("/?topic=news")
@@ -232,12 +238,12 @@ class Time:
         return self.now
 
 
-async def test_a_page_that_was_away_for_longer_than_the_retention_is_lost() -> None:
+async def test_a_page_that_was_away_for_longer_than_the_retention_is_lost(transport: Transport) -> None:
     time, limits = Time(), Limits(retention=60)
     broker = MemoryBroker(limits, clock=time)
     async with (
         serving(TestSite(delegates=table, limits=limits, broker=broker)) as site,
-        Visitor(site.url) as visitor,
+        Visitor(site.url, transport) as visitor,
     ):
         token = await visitor.token()
         broker.tick()
@@ -252,10 +258,10 @@ async def test_a_page_that_was_away_for_longer_than_the_retention_is_lost() -> N
         await check_lost(site, await visitor.attach(token), "expired")
 
 
-async def test_a_message_whose_time_is_over_is_left_out_and_is_no_loss() -> None:
+async def test_a_message_whose_time_is_over_is_left_out_and_is_no_loss(transport: Transport) -> None:
     time = Time()
     broker = MemoryBroker(clock=time)
-    async with serving(TestSite(broker=broker)) as site, Visitor(site.url) as visitor:
+    async with serving(TestSite(broker=broker)) as site, Visitor(site.url, transport) as visitor:
         token = await visitor.token("/?topic=news")
         topic = site.publisher.topic("news")
         await topic.push("count", 1, ttl=5)
@@ -286,26 +292,36 @@ async def test_the_higher_attempt_of_a_document_wins(site: TestSite, visitor: Vi
     token, document = await visitor.token(), new_document()
     first = await visitor.attach(token, document=document)
     second = await visitor.attach(token, document=document, attempt=5)
-    assert await first.closed() == Closed(4509, "a newer socket of this page is here")
-    for attempt in (1, 4, 5):
-        late = await visitor.connect()
+    # Between two polls the next one is late.
+    kind = "document" if first.transport == "poll" else "page"
+    assert await first.closed() == Closed(4509, f"a newer socket of this {kind} is here")
+    for attempt in (1, 4):
+        late = await visitor.open()
         await late.hello(token, document=document, attempt=attempt)
         assert await late.closed() == Closed(4509, "a newer socket of this document is here")
 
     assert await lives(second)
+    if second.transport != "poll":  # whose attempts go on with each poll
+        # A browser repeats a POST by itself when a connection that it had used before dies without an answer.
+        repeated = await visitor.attach(token, document=document, attempt=5)
+        assert await second.closed() == Closed(4509, "a newer socket of this page is here")
+        assert await lives(repeated)
     assert site.publisher.statistics().attached == 1
-    assert site.publisher.statistics().refused == {"superseded": 3}
+    # Of polls, the next one of the first is another late attempt.
+    assert site.publisher.statistics().refused == {"superseded": 3 if second.transport == "poll" else 2}
 
 
-async def test_a_late_attempt_does_not_come_back_after_a_cut() -> None:
+# A page between two polls is attached until it is silent for too long.
+@pytest.mark.parametrize("transport", ["websocket", "stream"])
+async def test_a_late_attempt_does_not_come_back_after_a_cut(transport: Transport) -> None:
     site = TestSite()
     detached = Detached(site)
-    async with serving(site), Visitor(site.url) as visitor:
+    async with serving(site), Visitor(site.url, transport) as visitor:
         token, document = await visitor.token(), new_document()
         wire = await visitor.attach(token, document=document, attempt=2)
         wire.cut()
         assert await detached.next() == wire.page
-        late = await visitor.connect()
+        late = await visitor.open()
         await late.hello(token, document=document, attempt=1)
 
         assert (await late.closed()).code == 4509
@@ -334,10 +350,11 @@ async def test_a_second_document_is_forked_and_both_live(site: TestSite, visitor
     assert (again.page, again.welcome["forked"]) == (second.page, False)
 
 
-async def test_a_second_document_is_forked_while_the_first_is_merely_cut() -> None:
+@pytest.mark.parametrize("transport", ["websocket", "stream"])
+async def test_a_second_document_is_forked_while_the_first_is_merely_cut(transport: Transport) -> None:
     site = TestSite(delegates=table)
     detached = Detached(site)
-    async with serving(site), Visitor(site.url) as visitor:
+    async with serving(site), Visitor(site.url, transport) as visitor:
         token, document = await visitor.token(), new_document()
         first = await visitor.attach(token, document=document)
         first.cut()
@@ -350,11 +367,11 @@ async def test_a_second_document_is_forked_while_the_first_is_merely_cut() -> No
         assert await lives(second)
 
 
-async def test_a_fork_listens_to_what_its_page_had_joined() -> None:
+async def test_a_fork_listens_to_what_its_page_had_joined(transport: Transport) -> None:
     async def anybody(page: pagews.Page, topic: str) -> bool:
         return True
 
-    async with serving(TestSite(authorize=anybody)) as site, Visitor(site.url) as visitor:
+    async with serving(TestSite(authorize=anybody)) as site, Visitor(site.url, transport) as visitor:
         token = await visitor.token()
         first = await visitor.attach(token)
         await first.ask("join", 1, "room/7")
@@ -365,10 +382,10 @@ async def test_a_fork_listens_to_what_its_page_had_joined() -> None:
         assert await numbers(second, 1) == [1]
 
 
-async def test_a_page_that_said_goodbye_is_taken_over_from_the_cursor_of_the_token() -> None:
+async def test_a_page_that_said_goodbye_is_taken_over_from_the_cursor_of_the_token(transport: Transport) -> None:
     site = TestSite(delegates=table)
     detached = Detached(site)
-    async with serving(site), Visitor(site.url) as visitor:
+    async with serving(site), Visitor(site.url, transport) as visitor:
         token = await visitor.token()
         first = await visitor.attach(token)
         await push_numbers(site.publisher.page(first.page), 1)
@@ -385,7 +402,7 @@ async def test_a_page_that_said_goodbye_is_taken_over_from_the_cursor_of_the_tok
         assert (await second.ask("send", 1, 2, "echo", "b"))[3] == "b"
 
 
-async def test_a_page_that_said_goodbye_is_gone_after_the_grace() -> None:
+async def test_a_page_that_said_goodbye_is_gone_after_the_grace(transport: Transport) -> None:
     gone: list[str] = []
     time = Time()
     broker = MemoryBroker(clock=time)
@@ -396,7 +413,7 @@ async def test_a_page_that_said_goodbye_is_gone_after_the_grace() -> None:
         gone.append(page.id)
 
     get_site(site.app).publisher.on_gone.append(note)
-    async with serving(site), Visitor(site.url) as visitor:
+    async with serving(site), Visitor(site.url, transport) as visitor:
         token = await visitor.token()
         wire = await visitor.attach(token)
         await wire.send("bye")
@@ -413,7 +430,7 @@ async def test_a_page_that_said_goodbye_is_gone_after_the_grace() -> None:
     assert gone == [wire.page]
 
 
-async def test_a_result_goes_to_the_socket_that_the_document_has_by_then() -> None:
+async def test_a_result_goes_to_the_socket_that_the_document_has_by_then(transport: Transport) -> None:
     go, started, runs = asyncio.Event(), asyncio.Event(), []
     slow = DelegateTableDef()
 
@@ -424,7 +441,7 @@ async def test_a_result_goes_to_the_socket_that_the_document_has_by_then() -> No
         await go.wait()
         return "done"
 
-    async with serving(TestSite(delegates=slow)) as site, Visitor(site.url) as visitor:
+    async with serving(TestSite(delegates=slow)) as site, Visitor(site.url, transport) as visitor:
         token, document = await visitor.token(), new_document()
         wire = await visitor.attach(token, document=document)
         await wire.send("send", 1, 2, "slow", "a")
@@ -467,12 +484,14 @@ def has_ended(document: Document) -> bool:
     return bool(document.received) and document.received[-1].data == ["end"]
 
 
-async def test_a_slow_reader_is_not_written_to_and_catches_up_from_the_log() -> None:
+# An answer to a poll is written as a whole: what comes after it waits for the next one.
+@pytest.mark.parametrize("transport", ["websocket", "stream"])
+async def test_a_slow_reader_is_not_written_to_and_catches_up_from_the_log(transport: Transport) -> None:
     async with (
         serving(TestSite(limits=replace(SLOW, stuck=60))) as site,
         FaultProxy(HOST, site.port) as proxy,
-        Visitor(proxy.url) as visitor,
-        Visitor(site.url) as other,
+        Visitor(proxy.url, transport) as visitor,
+        Visitor(site.url, transport) as other,
         Document(visitor, await visitor.token("/?topic=big&topic=small")) as document,
     ):
         bystander = await other.attach(await other.token("/?topic=small"))
@@ -492,13 +511,14 @@ async def test_a_slow_reader_is_not_written_to_and_catches_up_from_the_log() -> 
         assert proxy.counts["stalled"] == proxy.counts["resumed"] == 1
 
 
-async def test_a_reader_that_is_stuck_is_closed_and_comes_back() -> None:
+@pytest.mark.parametrize("transport", ["websocket", "stream"])
+async def test_a_reader_that_is_stuck_is_closed_and_comes_back(transport: Transport) -> None:
     site = TestSite(limits=SLOW)
     detached = Detached(site)
     async with (
         serving(site),
         FaultProxy(HOST, site.port) as proxy,
-        Visitor(proxy.url) as visitor,
+        Visitor(proxy.url, transport) as visitor,
         Document(visitor, await visitor.token("/?topic=big")) as document,
     ):
         await document.until(lambda document: bool(document.welcomes))

@@ -184,7 +184,8 @@ async def test_terminate_comes_last_and_once() -> None:
     bench = Bench(handler)
     bench.socket.send_info(1)
     await turn()
-    finishing = asyncio.create_task(bench.socket.finish(1006))
+    bench.socket.over(1006)
+    finishing = asyncio.create_task(bench.socket.finish())
     await turn()
     assert handler.notes == ["info 1 begins"]
     handler.gate.set()
@@ -201,7 +202,7 @@ async def test_a_mailbox_that_fills_ends_the_socket() -> None:
     assert bench.wire.closed[0] == 4008
     assert bench.counters.dropped["mailbox"] > 10
     handler.gate.set()
-    await bench.socket.finish(1006)
+    await bench.socket.finish()
 
 
 async def test_a_bare_socket_that_is_stuck_is_closed() -> None:

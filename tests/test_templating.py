@@ -219,3 +219,18 @@ async def test_not_set_up(aiohttp_client: AiohttpClient) -> None:
     client = await aiohttp_client(app)
     async with client.get("/") as response:
         assert response.status == 200
+
+
+@pytest.mark.parametrize("transport", ["websocket", "stream", "poll", None])
+async def test_a_transport_that_is_forced(aiohttp_client: AiohttpClient, transport: Any) -> None:
+    async def view(request: web.Request) -> web.Response:
+        page = await pagews.open_page(request)
+        with pytest.raises(ValueError, match="websocket, stream, poll"):
+            pagews.script_tag(page, transport="carrier pigeon")  # type: ignore[arg-type]  # which is the point
+        return web.Response(text=pagews.script_tag(page, transport=transport), content_type="text/html")
+
+    app = application()
+    app.router.add_get("/forced", view)
+    client = await aiohttp_client(app)
+    async with client.get("/forced") as response:
+        assert find_include(await response.text()).get("data-transport") == transport

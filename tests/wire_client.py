@@ -1,12 +1,14 @@
-"""A client that speaks the wire protocol by the `websockets` package, sharing no code with the library.
+"""A client that speaks the wire protocol, sharing no code with the library: WebSockets by the `websockets` package,
+streams, polls and posts by hand.
 
-`Visitor` is one browser: cookies, pages, upgrades. `Wire` is one socket, as raw as a test needs it. `Document` is one
+`Visitor` is one browser: cookies, pages, sockets. `Wire` is one socket, as raw as a test needs it. `Document` is one
 page that does what the protocol asks of a client: comes back from its cursor, drops what it has seen, sends again what
 has no answer.
 """
 
 from __future__ import annotations
 
+import abc
 import asyncio
 import itertools
 import json
@@ -15,12 +17,21 @@ import secrets
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from types import TracebackType
-from typing import Any, Final, NamedTuple, Self
+from typing import Any, Final, Literal, NamedTuple, Self, get_args
 
 import aiohttp
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake
 from websockets.typing import Origin, Subprotocol
+
+from tests.down_frames import read_down
+from tests.text_wires import Ended, Line, PollCarrier, StreamCarrier, TextCarrier
+
+Transport = Literal["websocket", "stream", "poll"]
+TRANSPORTS: Final[tuple[Transport, ...]] = get_args(Transport)
+
+#: Attempts that are left between two of a test for the hellos of polls, which count as attempts too.
+POLLS: Final = 1_000_000
 
 #: Seconds that anything may take. The tests wait for events; this only ends those that never come.
 PATIENCE: Final = 10.0
@@ -53,13 +64,16 @@ class Visitor:
 
     Arguments:
         url: the site's address, or that of a proxy in front of it, without a slash at the end.
+        transport: what carries the sockets that it opens.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, transport: Transport = "websocket") -> None:
         self.url = url
+        self.transport: Transport = transport
         self._jar = aiohttp.CookieJar(unsafe=True)
         self.http = aiohttp.ClientSession(cookie_jar=self._jar)
         self._wires: list[Wire] = []
+        self._lines: list[Line] = []
 
     async def __aenter__(self) -> Self:
         return self
@@ -69,7 +83,9 @@ class Visitor:
     ) -> None:
         for wire in self._wires:
             wire.cut()
-        await asyncio.gather(*(wire.ws.wait_closed() for wire in self._wires))
+        for line in self._lines:
+            line.cut()
+        await asyncio.gather(*(wire.gone() for wire in self._wires))
         await self.http.close()
 
     @property
@@ -109,8 +125,8 @@ class Visitor:
         protocols: tuple[str, ...] = (SUBPROTOCOL,),
         cookie: str | None = None,
         **options: Any,
-    ) -> Wire:
-        """Open a socket.
+    ) -> WebSocketWire:
+        """Open a WebSocket.
 
         Arguments:
             url: another address than the visitor's, to whose host it says to connect.
@@ -134,7 +150,24 @@ class Visitor:
             proxy=None,
             **options,
         )
-        wire = Wire(ws)
+        wire = WebSocketWire(ws)
+        self._wires.append(wire)
+        return wire
+
+    def line(self, *, cookie: str | None = None, origin: str | None = "") -> Line:
+        """A connection for requests. `origin`: as for `connect`."""
+        cookie = self.cookie if cookie is None else cookie
+        line = Line(self.url, cookie, None if origin is None else origin or self.url)
+        self._lines.append(line)
+        return line
+
+    async def open(self, transport: Transport | None = None, *, cookie: str | None = None) -> Wire:
+        """Open a socket. A stream or a poll begins with the first message."""
+        transport = transport or self.transport
+        if transport == "websocket":
+            return await self.connect(cookie=cookie)
+        kind = StreamCarrier if transport == "stream" else PollCarrier
+        wire = TextWire(kind(lambda: self.line(cookie=cookie)), transport)
         self._wires.append(wire)
         return wire
 
@@ -146,23 +179,44 @@ class Visitor:
             hello: fields of the hello that are not the usual ones.
         """
         token = await self.token() if token is None else token
-        wire = await self.connect()
+        wire = await self.open()
         await wire.hello(token, **hello)
         kind, wire.welcome, *_ = await wire.receive()
         assert kind == "welcome"
         return wire
 
 
-class Wire:
+class Wire(abc.ABC):
     """One socket.
 
     Attributes:
         welcome: what the server said to its hello.
     """
 
-    def __init__(self, ws: ClientConnection) -> None:
-        self.ws = ws
+    transport: Transport
+
+    def __init__(self) -> None:
         self.welcome: dict[str, Any] = {}
+
+    @abc.abstractmethod
+    async def send_raw(self, data: str | bytes) -> None:
+        """Send a message as it is."""
+
+    @abc.abstractmethod
+    async def next(self) -> str | bytes:
+        """The next message as it is, however long it takes.
+
+        Raises:
+            SocketClosed: the socket has ended.
+        """
+
+    @abc.abstractmethod
+    def cut(self) -> None:
+        """Break the connection, without a close frame."""
+
+    @abc.abstractmethod
+    async def gone(self) -> None:
+        """Wait until nothing of it runs any more, after a cut."""
 
     @property
     def page(self) -> str:
@@ -173,21 +227,16 @@ class Wire:
         """Send a frame."""
         await self.send_raw(json.dumps(frame))
 
-    async def send_raw(self, data: str | bytes) -> None:
-        """Send a message as it is."""
-        await self.ws.send(data)
-
     async def send_binary(self, payload: bytes, *frame: object) -> None:
         """Send a frame with bytes as its data."""
         header = json.dumps(frame).encode()
         await self.send_raw(len(header).to_bytes(4, "big") + header + payload)
 
     async def hello(self, token: str, *, document: str | None = None, attempt: int = 1, **fields: Any) -> None:
-        """Say hello, and do not wait for the welcome."""
+        """Say hello, and do not wait for the welcome. Each attempt has room for the hellos of many polls."""
         document = document or new_document()
-        await self.send(
-            "hello", {"token": token, "document": document, "attempt": attempt, "transport": "websocket", **fields}
-        )
+        known = {"token": token, "document": document, "attempt": attempt * POLLS, "transport": self.transport}
+        await self.send("hello", {**known, **fields})
 
     async def receive_raw(self) -> str | bytes:
         """The next message as it is.
@@ -195,26 +244,12 @@ class Wire:
         Raises:
             SocketClosed: the socket has ended.
         """
-        try:
-            async with asyncio.timeout(PATIENCE):
-                return await self.ws.recv()
-        except ConnectionClosed as error:
-            received = error.rcvd
-            raise SocketClosed(Closed(received.code, received.reason) if received else Closed(1006, "")) from error
+        async with asyncio.timeout(PATIENCE):
+            return await self.next()
 
     async def receive(self) -> list[Any]:
         """The next frame; one with bytes has them where its data is."""
-        message = await self.receive_raw()
-        if isinstance(message, str):
-            frame = json.loads(message)
-        else:
-            size = int.from_bytes(message[:4], "big")
-            frame = json.loads(message[4 : 4 + size])
-            place = {"push": 4, "result": 3}[frame[0]]
-            assert frame[place] is None
-            frame[place] = message[4 + size :]
-        assert isinstance(frame, list)
-        return frame
+        return read_down(await self.receive_raw())
 
     async def ask(self, *frame: object) -> list[Any]:
         """Send a frame; returns the next one that comes."""
@@ -229,9 +264,55 @@ class Wire:
             except SocketClosed as end:
                 return Closed(end.code, end.reason)
 
+
+class WebSocketWire(Wire):
+    """A WebSocket."""
+
+    transport = "websocket"
+
+    def __init__(self, ws: ClientConnection) -> None:
+        super().__init__()
+        self.ws = ws
+
+    async def send_raw(self, data: str | bytes) -> None:
+        await self.ws.send(data)
+
+    async def next(self) -> str | bytes:
+        try:
+            return await self.ws.recv()
+        except ConnectionClosed as error:
+            received = error.rcvd
+            raise SocketClosed(Closed(received.code, received.reason) if received else Closed(1006, "")) from error
+
     def cut(self) -> None:
-        """Break the connection, without a close frame."""
         self.ws.transport.abort()
+
+    async def gone(self) -> None:
+        await self.ws.wait_closed()
+
+
+class TextWire(Wire):
+    """A stream or polls, with posts."""
+
+    def __init__(self, carrier: TextCarrier, transport: Transport) -> None:
+        super().__init__()
+        self.carrier = carrier
+        self.transport = transport
+
+    async def send_raw(self, data: str | bytes) -> None:
+        await self.carrier.send(data)
+
+    async def next(self) -> str | bytes:
+        message = await self.carrier.receive()
+        if isinstance(message, Ended):
+            raise SocketClosed(Closed(*message))
+        return message
+
+    def cut(self) -> None:
+        self.carrier.cut()
+
+    async def gone(self) -> None:
+        await self.carrier.gone()
 
 
 class Push(NamedTuple):
@@ -260,6 +341,8 @@ class Document:
         self.welcomes: list[dict[str, Any]] = []
         self.closes: list[Closed] = []
         self.repeated = 0
+        #: what carries its next socket; None: what its visitor says
+        self.transport: Transport | None = None
         self.delegate: Callable[[Push], Awaitable[Any]] = _nothing
         self._visitor = visitor
         self._token = token
@@ -271,6 +354,8 @@ class Document:
         self._unanswered: dict[int, list[Any]] = {}
         self._answers: dict[int, list[Any]] = {}
         self._wire: Wire | None = None
+        # One that it moves to.
+        self._next: Wire | None = None
         self._task: asyncio.Task[None] | None = None
         self._changed = asyncio.Condition()
         # What is sent again goes out before what is sent anew.
@@ -303,6 +388,13 @@ class Document:
                 await self._write(self._wire, frame)
         return number
 
+    async def move(self, transport: Transport) -> None:
+        """Go on over another transport: say hello there, and let the old socket be superseded."""
+        self.transport = transport
+        wire = await self._visitor.open(transport)
+        await self._greet(wire)
+        self._next = wire
+
     async def until(self, true: Callable[[Document], bool]) -> None:
         """Wait until something is so."""
         async with asyncio.timeout(3 * PATIENCE), self._changed:
@@ -318,31 +410,32 @@ class Document:
             await asyncio.shield(self._tell())
 
     async def _visit(self) -> None:
+        wire, self._next = self._next, None
+        if wire is None:
+            try:
+                wire = await self._visitor.open(self.transport)
+            except (OSError, EOFError, InvalidHandshake):
+                self.closes.append(Closed(1006, "no upgrade"))
+                return
+            await self._greet(wire)
         try:
-            wire = await self._visitor.connect()
-        except (OSError, EOFError, InvalidHandshake):
-            self.closes.append(Closed(1006, "no upgrade"))
-            return
-        try:
-            cursor = {} if self._epoch is None else {"epoch": self._epoch, "seq": self._seq}
-            await self._write(
-                wire,
-                [
-                    "hello",
-                    {"token": self._token, "document": self._document, "attempt": next(self._attempts), **cursor},
-                ],
-            )
             while True:
                 try:
-                    message = await wire.ws.recv()
-                except ConnectionClosed as end:
-                    self.closes.append(Closed(end.rcvd.code, end.rcvd.reason) if end.rcvd else Closed(1006, ""))
+                    message = await wire.next()
+                except SocketClosed as end:
+                    self.closes.append(Closed(end.code, end.reason))
                     return
-                await self._take(wire, json.loads(message))
+                await self._take(wire, read_down(message))
                 await self._tell()
         finally:
             self._wire = None
             wire.cut()
+
+    async def _greet(self, wire: Wire) -> None:
+        cursor = {} if self._epoch is None else {"epoch": self._epoch, "seq": self._seq}
+        attempt = next(self._attempts) * POLLS
+        hello = {"token": self._token, "document": self._document, "attempt": attempt, **cursor}
+        await self._write(wire, ["hello", hello])
 
     async def _take(self, wire: Wire, frame: list[Any]) -> None:
         match frame:

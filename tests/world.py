@@ -14,7 +14,6 @@ from contextlib import suppress
 from typing import Any, Final, Literal, TypeVar
 
 import aiohttp_session
-import msgspec
 from aiohttp import web
 from aiohttp.test_utils import make_mocked_request
 
@@ -37,6 +36,7 @@ from pagews.tokens import Token, Tokens, new_key
 from pagews.wire import Message
 
 from .documents import Accepted, BrokenPromise, Document, Line, Link, Ran
+from .down_frames import read_down
 from .grants import Grants
 
 T = TypeVar("T")
@@ -410,7 +410,7 @@ class World:
         waiting = link.frames()[link.read :][:count]
         for frame in waiting:
             link.read += 1
-            document.take(link, msgspec.json.decode(frame))
+            document.take(link, read_down(frame.decode()))
         if link.wire.closed is not None and link.read == len(link.frames()):
             document.ended_by(link.wire.closed[0], valid=self.is_valid(document))
 
@@ -595,7 +595,7 @@ class World:
         for document in open_now:
             link = document.links[-1]
             for frame in link.frames()[link.read :]:
-                document.take(link, msgspec.json.decode(frame))
+                document.take(link, read_down(frame.decode()))
             if document.outbox or link.wire.closed is None or link.wire.closed[0] != CloseCode.RESTART:
                 raise BrokenPromise(f"{document.name} waits for {document.outbox}, and was closed: {link.wire.closed}")
         await turns(4)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -10,6 +11,9 @@ from pathlib import Path
 MINIMUM_NODE = 20
 CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome-stable", "google-chrome")
 
+#: Where Debian keeps what is meant for root, and out of everyone else's PATH.
+ROOTS_PROGRAMS = ("/usr/sbin", "/usr/local/sbin")
+
 
 def find_chromium() -> Path | None:
     """Return the machine's Chromium, or None."""
@@ -17,6 +21,12 @@ def find_chromium() -> Path | None:
         if path := shutil.which(name):
             return Path(path)
     return None
+
+
+def find_nginx() -> Path | None:
+    """Return the machine's nginx, which whoever is not root may run too, or None."""
+    path = shutil.which("nginx", path=os.pathsep.join([os.environ.get("PATH", os.defpath), *ROOTS_PROGRAMS]))
+    return Path(path) if path else None
 
 
 def find_node() -> Path | None:

@@ -1,4 +1,4 @@
-"""Sees to what the project needs from the system and pip cannot install: `python3 -m tools.system venv chromium`.
+"""Sees to what the project needs from the system and pip cannot install: `python3 -m tools.system venv chromium nginx`.
 
 As root on Debian it installs what is missing; anywhere else it says how to, and fails. It runs before the project has
 an environment, on whatever Python there is: standard library only, and syntax that an old Python reads too.
@@ -15,7 +15,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from tools.programs import CHROMIUM_NAMES, find_chromium
+from tools.programs import CHROMIUM_NAMES, find_chromium, find_nginx
 
 MINIMUM_PYTHON = (3, 11)
 APT_SECONDS = 900.0
@@ -40,6 +40,11 @@ REQUIREMENTS = {
         found=lambda: find_chromium() is not None,
         debian="chromium",
         elsewhere="install Chromium and have it in PATH as one of " + ", ".join(CHROMIUM_NAMES),
+    ),
+    "nginx": Requirement(
+        found=lambda: find_nginx() is not None,
+        debian="nginx",
+        elsewhere="install nginx and have it in PATH",
     ),
 }
 

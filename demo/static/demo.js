@@ -9,6 +9,7 @@ import { startNostream } from "./nostream.js";
 import { startReconnect } from "./reconnect.js";
 import { startState } from "./state.js";
 import { startTargets } from "./targets.js";
+import { startUpload } from "./upload.js";
 
 /** @type {Record<string, () => void>} by the id of an element that only this panel has */
 const panels = {
@@ -20,6 +21,7 @@ const panels = {
   "trash-empty": startAsk,
   "note-form": startTargets,
   "echo-form": startEcho,
+  "upload-form": startUpload,
   connect: startNostream,
 };
 

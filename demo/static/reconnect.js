@@ -5,6 +5,11 @@ import { Arrivals } from "./arrivals.js";
 import { attempt, element, show, tell } from "./dom.js";
 import { Tally } from "./tally.js";
 
+function showLink() {
+  show("stream-state", pagews.state);
+  show("stream-transport", pagews.transport ?? "none");
+}
+
 export function startReconnect() {
   const startButton = element("stream-start", HTMLButtonElement);
   const stopButton = element("stream-stop", HTMLButtonElement);
@@ -51,7 +56,7 @@ export function startReconnect() {
   });
 
   pagews.addEventListener("statechange", () => {
-    show("stream-state", pagews.state);
+    showLink();
     const isOpen = pagews.state === "open";
     if (wasOpen && !isOpen) {
       lostAt = performance.now();
@@ -65,7 +70,7 @@ export function startReconnect() {
     wasOpen = isOpen;
   });
 
-  show("stream-state", pagews.state);
+  showLink();
 
   startButton.addEventListener("click", () => {
     tally = new Tally(tally.run + 1);

@@ -13,6 +13,7 @@ import pytest_asyncio
 from playwright.async_api import Browser, BrowserContext, async_playwright
 
 from tests.faults import HOST, FaultProxy
+from tests.wire_client import Transport
 
 from .devtools import Chromium, RealTab
 from .journal import PATIENCE
@@ -55,13 +56,20 @@ async def browser(chromium: Path) -> AsyncIterator[Browser]:
         await launched.close()
 
 
+@pytest.fixture
+def transport() -> Transport | None:
+    """What the pages of a test are forced to; None: they choose."""
+    return "websocket"
+
+
 @pytest_asyncio.fixture(loop_scope="session")
-async def serve() -> AsyncIterator[Serve]:
+async def serve(transport: Transport | None) -> AsyncIterator[Serve]:
     """Starts sites, which stop when the test is over."""
     async with AsyncExitStack() as stack:
 
         async def start(site: Site | None = None, *, port: int = 0, **setup: Any) -> Site:
             site = site or Site(**setup)
+            site.transport = transport
             await site.start(port)
             stack.push_async_callback(site.stop)
             return site
@@ -80,10 +88,18 @@ async def put_proxy(serve: Serve) -> AsyncIterator[StartProxy]:
         yield start
 
 
+@pytest.fixture
+def context_options() -> dict[str, Any]:
+    """What a test wants of its browser, as Playwright calls it."""
+    return {}
+
+
 @pytest_asyncio.fixture(loop_scope="session")
-async def context(browser: Browser, put_proxy: StartProxy) -> AsyncIterator[BrowserContext]:
+async def context(
+    browser: Browser, put_proxy: StartProxy, context_options: dict[str, Any]
+) -> AsyncIterator[BrowserContext]:
     """A browser without history and cookies. It is closed before sites and proxies are."""
-    fresh = await browser.new_context()
+    fresh = await browser.new_context(**context_options)
     fresh.set_default_timeout(PATIENCE * 1000)
     yield fresh
     # Playwright waits for ever for the end of a tab that has begun to load another page.

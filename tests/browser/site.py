@@ -13,6 +13,7 @@ from aiohttp.test_utils import TestServer
 from aiohttp.typedefs import Handler
 
 import pagews
+from pagews.templating import Transport
 from pagews.tokens import new_key
 
 from .journal import Journal
@@ -33,13 +34,13 @@ _TEMPLATES: Final = {
 <html lang="en">
 <title>A page</title>
 <form><textarea aria-label="Text"></textarea></form>
-{{ pagews_script(nonce=nonce) }}
+{{ pagews_script(nonce=nonce, transport=transport) }}
 </html>
 """,
     "nostream.html": """<!doctype html>
 <html lang="en">
 <title>A page that waits</title>
-{{ pagews_script(nonce=nonce, nostream=True) }}
+{{ pagews_script(nonce=nonce, nostream=True, transport=transport) }}
 </html>
 """,
     "markup.html": """<!doctype html>
@@ -48,7 +49,7 @@ _TEMPLATES: Final = {
 <p data-pagews-text="basket:items.count">none</p>
 <i data-pagews-on="basket"></i>
 <form data-pagews-send="wait"><input name="item" value="tea"><button>Send</button></form>
-{{ pagews_script(nonce=nonce) }}
+{{ pagews_script(nonce=nonce, transport=transport) }}
 </html>
 """,
     "classic.html": """<!doctype html>
@@ -61,7 +62,7 @@ _TEMPLATES: Final = {
     void told("ready", at);
   });
 </script>
-{{ pagews_script(nonce=nonce) }}
+{{ pagews_script(nonce=nonce, transport=transport) }}
 </html>
 """,
 }
@@ -73,12 +74,14 @@ class Site:
     Attributes:
         rendered: how many pages it has rendered. Its journal notes `attach`, `detach` and `gone` with the `Page`,
             and the status of each answer under its method and path.
+        transport: what its pages are forced to; None: they choose.
     """
 
     def __init__(self, **setup: Any) -> None:
         self.app = web.Application(middlewares=[self._note_requests])
         self.journal = Journal()
         self.rendered = 0
+        self.transport: Transport | None = None
         self.url = ""
         self.port = 0
         aiohttp_jinja2.setup(self.app, loader=jinja2.DictLoader(_TEMPLATES))
@@ -107,7 +110,7 @@ class Site:
         """Render a page under the policy."""
         self.rendered += 1
         nonce = secrets.token_urlsafe(16)
-        response = aiohttp_jinja2.render_template(template, request, {"nonce": nonce})
+        response = aiohttp_jinja2.render_template(template, request, {"nonce": nonce, "transport": self.transport})
         response.headers["Content-Security-Policy"] = _POLICY.format(nonce=nonce)
         return response
 

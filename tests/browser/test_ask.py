@@ -7,9 +7,12 @@ import asyncio
 import pytest
 
 import pagews
+from tests.wire_client import TRANSPORTS
 
 from .conftest import OpenTab, Serve
 from .site import Site
+
+pytestmark = pytest.mark.parametrize("transport", TRANSPORTS)
 
 #: A dialog of the page's own: it answers when someone has clicked.
 _DIALOG = """() => pagews.on("confirm", ({ text }) => new Promise((resolve) => {

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
 import pagews
+from tests.wire_client import TRANSPORTS
 
 from .conftest import OpenTab, Serve
 from .site import Site
+
+pytestmark = pytest.mark.parametrize("transport", TRANSPORTS)
 
 _FETCH = "path => fetch(path, { method: 'POST' }).then((response) => response.text())"
 

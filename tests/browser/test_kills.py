@@ -20,7 +20,7 @@ KILLS = 5 * ROUNDS
 MESSAGES = 2000
 BATCH = MESSAGES // KILLS
 
-_RECEIVE = """() => {
+RECEIVE = """() => {
   globalThis.got = [];
   globalThis.has = (count) => new Promise((resolve) => {
     const look = () => { if (got.length >= count) resolve(null); };
@@ -31,7 +31,7 @@ _RECEIVE = """() => {
   pagews.on("slow", () => { told("delegate runs"); return new Promise((resolve) => { globalThis.goOn = resolve; }); });
 }"""
 
-_SEND = """() => {
+SEND = """() => {
   globalThis.results = [];
   globalThis.sendMany = (first, count) => {
     for (let number = first; number < first + count; number++) results.push(pagews.send("number", number, { qos: 2 }));
@@ -151,7 +151,7 @@ async def test_2000_pushes(serve: Serve, put_proxy: StartProxy, open_tab: OpenTa
     site = await serve(handler=Handler)
     async with opened(site, put_proxy, open_tab) as (tab, kills):
         page = site.publisher.page(await tab.id())
-        await tab.run(_RECEIVE)
+        await tab.run(RECEIVE)
         pushed = 0
 
         async def push_batch() -> None:
@@ -233,7 +233,7 @@ async def test_2000_sends(serve: Serve, put_proxy: StartProxy, open_tab: OpenTab
 
     site = await serve(delegates=delegates)
     async with opened(site, put_proxy, open_tab) as (tab, kills):
-        await tab.run(_SEND)
+        await tab.run(SEND)
         sent = 0
 
         async def send_batch() -> None:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import pytest
 from aiohttp import web
 
 import pagews
 from tests.faults import Link
+from tests.wire_client import TRANSPORTS, Transport
 
 from .conftest import OpenTab, Serve, StartProxy
 from .site import Site
+from .walls import REFUSAL, REQUESTS
+
+pytestmark = pytest.mark.parametrize("transport", TRANSPORTS)
 
 
 async def test_refused_upgrade_asks_renew_and_comes_back(
@@ -21,7 +26,7 @@ async def test_refused_upgrade_asks_renew_and_comes_back(
     def refuse_once(link: Link) -> None:
         if not refusals:
             refusals.append(link)
-            link.reset()
+            link.answer(REFUSAL)
 
     proxy.on_upgrade = refuse_once
     tab = await open_tab(without_jitter=True)
@@ -29,11 +34,11 @@ async def test_refused_upgrade_asks_renew_and_comes_back(
 
     await tab.open(f"{proxy.url}/")
 
-    assert proxy.counts["reset"] == 1
+    assert proxy.counts["answered"] == 1
     assert site.journal["POST /pagews/renew"] == [200]
 
 
-async def test_refused_upgrade_tells_the_reason(serve: Serve, open_tab: OpenTab) -> None:
+async def test_refused_upgrade_tells_the_reason(serve: Serve, open_tab: OpenTab, transport: Transport) -> None:
     site = await serve(allowed_origins=["https://example.org"])
     tab = await open_tab(watching=["refused"])
     tab.network_fails = True
@@ -42,7 +47,7 @@ async def test_refused_upgrade_tells_the_reason(serve: Serve, open_tab: OpenTab)
 
     told = await tab.wait("refused")
     assert told[0] == {"code": None, "reason": "status 403", "final": False}
-    assert site.journal["GET /pagews/socket"][0] == 403
+    assert site.journal[REQUESTS[transport]][0] == 403
     assert site.journal["POST /pagews/renew"][0] == 403
 
 
@@ -208,9 +213,8 @@ async def test_fault_22_duplicated_tab_is_forked(serve: Serve, open_tab: OpenTab
     assert await twin.wait("growl", 2) == ["to the second", "to both"]
     # It stays what it has become.
     await twin.run("pagews.reconnect()")
-    await site.journal.wait("attach", 3)
     await twin.is_in("open")
-    assert site.journal["attach"][2].id == second.id
+    assert await twin.id() == second.id
     assert len(twin["forked"]) == 1
 
 
@@ -224,7 +228,7 @@ async def test_reconnect_in_the_browser(serve: Serve, open_tab: OpenTab) -> None
     await page.push("growl", "after")
 
     assert await tab.wait("growl") == ["after"]
-    assert {attached.id for attached in await site.journal.wait("attach", 2)} == {page.id}
+    assert {attached.id for attached in site.journal["attach"]} == {page.id}
 
 
 async def test_page_is_pinged_and_answers(serve: Serve, open_tab: OpenTab) -> None:

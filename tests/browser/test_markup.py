@@ -243,21 +243,6 @@ async def test_invalid_data_is_an_error_of_the_form(serve: Serve, open_tab: Open
     assert len(tab["expected"]) == (0 if handled else 1)
 
 
-async def test_file_is_not_sent(serve: Serve, open_tab: OpenTab) -> None:
-    form = '<form data-pagews-send="keep"><input name="a"><input type="file" name="photo"></form>'
-    tab = await open_form(serve, open_tab, form, keeping())
-    tab.expected = "files need a form post"
-
-    await tab.run("() => { document.forms[0].requestSubmit(); }")
-
-    assert await tab.wait("pagews-error") == [
-        "TypeError: 'photo' is a file, and files need a form post: leave data-pagews-send off this form"
-    ]
-    await tab.settle()
-    assert len(tab["expected"]) == 1
-    assert tab["pagews-result"] == []
-
-
 async def test_page_without_an_include_says_so(serve: Serve, open_tab: OpenTab) -> None:
     site = await serve()
     tab = await open_tab()

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from aiohttp import web
+from playwright.async_api import Browser
 
 import pagews
+from tests.wire_client import TRANSPORTS
 
 from .conftest import OpenTab, Serve, StartProxy
 from .site import Site
+from .tab import Tab
+
+pytestmark = pytest.mark.parametrize("transport", TRANSPORTS)
 
 
 async def test_push_made_in_the_view_arrives(serve: Serve, open_tab: OpenTab) -> None:
@@ -51,16 +57,16 @@ async def test_push_between_render_and_attach_arrives(serve: Serve, put_proxy: S
     site.app.router.add_get("/slow", view)
     await serve(site)
     proxy = await put_proxy(site)
-    proxy.on_upgrade = lambda link: link.down.stall()
+    proxy.on_upgrade = lambda link: link.up.stall()
     tab = await open_tab(f"{proxy.url}/slow", state="connecting")
     link = await proxy.upgraded()
 
-    # The browser has its page and no socket yet: the answer to its upgrade is held back, and so is its hello.
+    # The browser has its page and no socket yet: what asks for one is held back.
     await opened[0].push("growl", "while it connects")
     await opened[0].session.push("growl", "to its session")
     await site.publisher.page(opened[0].id).push("growl", "from elsewhere")
     assert site.journal["attach"] == []
-    link.down.resume()
+    link.up.resume()
 
     await tab.listen("growl")
     assert await tab.wait("growl", 3) == ["while it connects", "to its session", "from elsewhere"]
@@ -81,13 +87,13 @@ async def test_page_push_reaches_one_tab_and_session_push_both(serve: Serve, ope
     assert await other.wait("growl") == ["to both"]
 
 
-async def test_session_push_stays_in_its_browser(serve: Serve, open_tab: OpenTab) -> None:
+async def test_session_push_stays_in_its_browser(serve: Serve, open_tab: OpenTab, browser: Browser) -> None:
     site = await serve()
     tab = await open_tab(f"{site.url}/")
     [page] = await site.journal.wait("attach")
-    # Without its cookie the same browser is another one to the server.
-    await tab.page.context.clear_cookies()
-    stranger = await open_tab(f"{site.url}/")
+    another = await browser.new_context()
+    stranger = await Tab.new(another)
+    await stranger.open(f"{site.url}/")
     other = (await site.journal.wait("attach", 2))[1]
     assert page.session != other.session
     for each in (tab, stranger):
@@ -98,6 +104,7 @@ async def test_session_push_stays_in_its_browser(serve: Serve, open_tab: OpenTab
 
     assert await stranger.wait("growl") == ["to the second browser"]
     assert await tab.wait("growl") == ["to the first browser"]
+    await another.close()
 
 
 async def test_message_says_to_whom_it_was_pushed(serve: Serve, open_tab: OpenTab) -> None:

@@ -9,9 +9,12 @@ import msgspec
 import pytest
 
 import pagews
+from tests.wire_client import TRANSPORTS
 
 from .conftest import OpenTab, Serve
 from .site import Site
+
+pytestmark = pytest.mark.parametrize("transport", TRANSPORTS)
 
 #: Sends, and says how that ended.
 _OUTCOME = """async ([delegate, data, options]) => {

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import pytest
+
 import pagews
+from tests.wire_client import TRANSPORTS
 
 from .conftest import OpenTab, Serve
+
+pytestmark = pytest.mark.parametrize("transport", TRANSPORTS)
 
 
 async def authorize(page: pagews.Page, topic: str) -> bool:

@@ -22,7 +22,7 @@ test("debug shows frames both ways, and no token", (context) => {
 test("an error nobody takes goes to the console", async (context) => {
   const error = context.mock.method(console, "error", () => {});
   const { createPage } = await import("../../static/page.js");
-  const page = createPage({ base: "http://server.test/pagews", token: "T1", WebSocket: /** @type {any} */ (class {
+  const page = createPage({ base: "http://server.test/pagews", token: "T1", transport: "websocket", WebSocket: /** @type {any} */ (class {
     constructor() {
       throw new Error("not here");
     }

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tools.programs import CHROMIUM_NAMES, find_chromium, find_node
+from tools import programs
+from tools.programs import CHROMIUM_NAMES, find_chromium, find_nginx, find_node
 
 
 @pytest.fixture
@@ -28,6 +29,17 @@ def test_chromium_by_any_of_its_names(name: str, folder: Path) -> None:
     assert find_chromium() is None
     program = put(folder, name)
     assert find_chromium() == program
+
+
+def test_nginx_where_only_root_looks(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sbin = folder / "sbin"
+    sbin.mkdir()
+    monkeypatch.setattr(programs, "ROOTS_PROGRAMS", (str(sbin),))
+    assert find_nginx() is None
+    program = put(sbin, "nginx")
+    assert find_nginx() == program
+    first = put(folder, "nginx")
+    assert find_nginx() == first
 
 
 @pytest.mark.parametrize("version", ["v20.0.0", "v24.19.0", "v100.1.2"])

@@ -8,13 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from tools import system
+from tools import programs, system
 
 
 @pytest.fixture
 def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A machine with no program at all; its apt, once `with_apt`, writes down what it is told."""
     monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(programs, "ROOTS_PROGRAMS", ())
     return tmp_path
 
 
@@ -40,8 +41,8 @@ def test_what_is_there_is_left_alone(machine: Path, capsys: pytest.CaptureFixtur
 def test_root_on_debian_installs(machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     told = with_apt(machine)
     monkeypatch.setattr(os, "geteuid", lambda: 0)
-    assert system.main(["chromium"]) == 0
-    assert told.read_text().splitlines() == ["update", "install --yes --no-install-recommends chromium"]
+    assert system.main(["chromium", "nginx"]) == 0
+    assert told.read_text().splitlines() == ["update", "install --yes --no-install-recommends chromium nginx"]
 
 
 def test_anyone_else_on_debian_is_told_one_command(
@@ -50,16 +51,20 @@ def test_anyone_else_on_debian_is_told_one_command(
     told = with_apt(machine)
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    assert system.main(["venv", "chromium"]) == 1
+    assert system.main(["venv", "chromium", "nginx"]) == 1
     assert not told.exists()
     (command,) = [line.strip() for line in capsys.readouterr().err.splitlines() if "sudo" in line]
     venv = f"python3.{sys.version_info.minor}-venv"
-    assert command == (f"sudo apt-get update && sudo apt-get install --yes --no-install-recommends {venv} chromium")
+    assert command == (
+        f"sudo apt-get update && sudo apt-get install --yes --no-install-recommends {venv} chromium nginx"
+    )
 
 
 def test_elsewhere_one_is_told_what_is_missing(machine: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert system.main(["chromium"]) == 1
-    assert "install Chromium" in capsys.readouterr().err
+    assert system.main(["chromium", "nginx"]) == 1
+    said = capsys.readouterr().err
+    assert "install Chromium" in said
+    assert "install nginx" in said
 
 
 def test_an_old_python_is_named(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

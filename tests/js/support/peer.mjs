@@ -1,18 +1,7 @@
 import assert from "node:assert/strict";
 import { createPage } from "../../../static/page.js";
 import { HandClock, settled } from "./clock.mjs";
-
-const WELCOME = {
-  page: "p1",
-  epoch: "e1",
-  seq: 0,
-  resumed: true,
-  lost: null,
-  forked: false,
-  heartbeat: 20,
-  token: null,
-  limits: { message: 65536 },
-};
+import { WELCOME } from "./server.mjs";
 
 /** The server's end of one socket, moved by hand. */
 export class PeerSocket {
@@ -120,6 +109,7 @@ export function setUp(options = {}) {
   const page = createPage({
     base: "http://server.test/pagews",
     token: "T1",
+    transport: "websocket",
     clock,
     WebSocket: /** @type {any} */ (FakeWebSocket),
     fetch: async (url, init) => {

@@ -1,0 +1,206 @@
+"""Stream, poll and post: what carries a page's socket where a WebSocket does not get through.
+
+Only the carrier differs. Hello, limits, heartbeat, lag, drain and close codes are those of every socket.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+import aiohttp_session
+from aiohttp import HttpVersion11, web
+
+from .carriers import AnswerCarrier, StreamCarrier, Watch
+from .errors import CloseCode, ProtocolError
+from .handler import Context
+from .identity import read_only
+from .requests import HEADERS, TOKEN_BODY, read_json, too_large
+from .site import Site, get_site
+from .socket import Carrier, Socket
+from .text_frames import PADDING, read_batch, read_hello
+from .wire import Close, Message, Text, frame_payload
+
+#: Seconds for which a post waits for the results of what it brought.
+HOLD: Final = 20.0
+
+#: A page whose poll is closed with these between two polls need not hear of it: the next one is welcome.
+_HARMLESS: Final = frozenset({CloseCode.TOO_SLOW, CloseCode.SUPERSEDED})
+
+_STREAM_HEADERS: Final = HEADERS | {"Cache-Control": "no-store, no-transform", "X-Accel-Buffering": "no"}
+
+
+class _EventStream(web.StreamResponse):
+    """A response whose body goes on."""
+
+    def __init__(self) -> None:
+        super().__init__(headers=_STREAM_HEADERS)
+        self.content_type = "text/event-stream"
+        self.force_close()
+
+    def enable_compression(self, *_: object, **__: object) -> None:
+        """Not this one, also if the application does it to every response: events would wait in the compressor."""
+
+
+async def stream(request: web.Request) -> web.StreamResponse:
+    """`POST /stream`: a hello in, the page's frames out for as long as the connection lives."""
+    site = get_site(request)
+    hello = Text.encoded(await read_json(request, site, TOKEN_BODY))
+    session_id = (await site.identities.load(request)).session_id
+    response = _EventStream()
+    writer = await response.prepare(request)
+    assert writer is not None  # its body has not ended
+    await response.write(PADDING)
+    transport = request.transport
+    if transport is None:
+        raise ConnectionResetError("the browser has gone before its stream began")
+    transport.set_write_buffer_limits(high=site.limits.high_water)
+    carrier = StreamCarrier(transport, writer, chunked=request.version >= HttpVersion11)
+    socket = (await _open(request, site, carrier)).socket
+    watch = Watch(transport, carrier.end)
+    try:
+        with _held(site, session_id) as is_free:
+            await socket.start()
+            if not is_free:
+                site.counters.refused["streams"] += 1
+                socket.end(CloseCode.LIMIT, "streams")
+            await _hand_over([hello], socket, site)
+            await carrier.over
+            await carrier.finish()
+    finally:
+        watch.stop()
+        await asyncio.shield(site.leave(socket, CloseCode.ABNORMAL))
+    return response
+
+
+async def poll(request: web.Request) -> web.Response:
+    """`POST /poll`: a hello in, the page's frames out as soon as there are some."""
+    site = get_site(request)
+    hello = Text.encoded(await read_json(request, site, TOKEN_BODY))
+    fields = read_hello(hello)
+    carrier = AnswerCarrier()
+    socket = (await _open(request, site, carrier)).socket
+    stays = False
+    try:
+        await socket.start()
+        close = None if fields is None else site.partings.pop(fields.document, None)
+        if close is not None:
+            socket.end(*close)
+        await _hand_over([hello], socket, site)
+        socket.flush()
+        if fields is not None and fields.wait:
+            await _wait(request, site, carrier)
+        body = carrier.answer()
+        stays = not carrier.over.done()
+    finally:
+        if not stays:
+            await asyncio.shield(site.leave(socket, CloseCode.ABNORMAL))
+
+    def closed(code: int, reason: str) -> None:
+        site.leave(socket, code)
+        if fields is not None and code not in _HARMLESS:
+            site.part(fields.document, Close(code, reason))
+
+    carrier.linger(closed)
+    return _json(body)
+
+
+async def _wait(request: web.Request, site: Site, carrier: AnswerCarrier) -> None:
+    """Wait until a poll has something to say, unless too many of its browser session wait already."""
+    session_id = (await site.identities.load(request)).session_id
+    transport = request.transport
+    if transport is None:
+        carrier.end()
+        return
+    watch = Watch(transport, carrier.end)
+    try:
+        with _held(site, session_id) as is_free:
+            if is_free:
+                await carrier.ready
+    finally:
+        watch.stop()
+
+
+async def post(request: web.Request) -> web.Response:
+    """`POST /post`: a hello and what a page has to say in, what comes of it out."""
+    site = get_site(request)
+    body = await read_json(request, site, site.limits.post)
+    messages: list[Message] = []
+    fault = None
+    try:
+        messages = read_batch(body)
+    except ProtocolError as error:
+        fault = error
+    if len(messages) > site.limits.post_frames:
+        raise too_large(site, len(messages), site.limits.post_frames)
+    carrier = AnswerCarrier()
+    context = await _open(request, site, carrier, attaches=False)
+    socket = context.socket
+    try:
+        await socket.start()
+        if fault is not None:
+            socket.refuse(fault)
+        await _hand_over(messages, socket, site)
+        if context.page is not None and not socket.closed:
+            await _settled(context.page.id, messages[0], carrier, socket, site)
+        socket.flush()
+        answer = carrier.answer()
+    finally:
+        await asyncio.shield(site.leave(socket, CloseCode.NORMAL))
+    return _json(answer)
+
+
+async def _settled(page_id: str, hello: Message, carrier: AnswerCarrier, socket: Socket, site: Site) -> None:
+    """Wait for the results of what a post has asked for."""
+    fields = read_hello(hello)
+    assert fields is not None  # a page was found by it
+    working = asyncio.create_task(site.node.settled(page_id, fields.document, socket))
+    try:
+        await asyncio.wait([working, carrier.over], timeout=HOLD, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        working.cancel()
+
+
+# --- what they share --------------------------------------------------------------------------------------------------
+
+
+async def _open(request: web.Request, site: Site, carrier: Carrier, *, attaches: bool = True) -> Context:
+    context = Context(request, read_only(await aiohttp_session.get_session(request)), attaches=attaches)
+    site.enter(Socket(site.handler(), context, carrier, site.node.output, site.counters, site.limits))
+    return context
+
+
+async def _hand_over(messages: list[Message], socket: Socket, site: Site) -> None:
+    """Give messages to the handler, one after the other, until the socket is closed."""
+    if site.node.draining:  # it began while this request was being read
+        socket.end(CloseCode.RESTART, site.node.return_later())
+    for message in messages:
+        if socket.closed:
+            return
+        if len(frame_payload(message.frame)) > site.limits.message_up:
+            site.counters.refused["message too big"] += 1
+            socket.end(CloseCode.TOO_BIG, f"a message has more than {site.limits.message_up} bytes")
+            return
+        await socket.handle(message)
+
+
+@contextmanager
+def _held(site: Site, session_id: str | None) -> Iterator[bool]:
+    """A request waits; whether it may, by the count of those of its browser session that do."""
+    if session_id is None:
+        yield True  # its hello will be refused
+        return
+    is_free = site.held[session_id] < site.limits.held
+    site.held[session_id] += is_free
+    try:
+        yield is_free
+    finally:
+        site.held[session_id] -= is_free
+        if not site.held[session_id]:
+            del site.held[session_id]
+
+
+def _json(body: bytes) -> web.Response:
+    return web.Response(body=body, content_type="application/json", headers=HEADERS)

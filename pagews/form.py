@@ -1,0 +1,108 @@
+"""`POST /form`: a form that the browser posts itself, without JavaScript, or with files.
+
+What asks for JSON gets it, and stays where it is; everybody else is led back to the page that they came from.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+import msgspec
+from aiohttp import web
+
+from .delegates import Outcome
+from .errors import EncodingError, MessageTooLarge
+from .form_body import BACK, DELEGATE, DOCUMENT, ID, MULTIPART, TOKEN, URLENCODED, FormBody
+from .form_outcome import FormOutcome, keep_outcome
+from .publisher import Page
+from .requests import HEADERS, check_request
+from .site import Site, get_site
+from .templating import render
+from .wire import encode_data
+
+#: A path of this site. Browsers read a backslash as a slash, and two of them name another host.
+_PATH: Final = re.compile(r"/(?![/\\])[!-~]*")
+_NUMBER: Final = re.compile(r"[1-9][0-9]{0,14}")
+
+
+async def form(request: web.Request) -> web.Response:
+    """303 back to the form's page, with the outcome in the session; JSON if the request asks for that; 403 when the
+    form is of another session or user.
+    """
+    site = get_site(request)
+    check_request(request, site, URLENCODED, MULTIPART)
+    asks_for_json = "application/json" in request.headers.get("Accept", "")
+    body = FormBody(request, site)
+    try:
+        await body.read_texts()
+        back = body.hidden.get(BACK, "")
+        if not asks_for_json and _PATH.fullmatch(back) is None:
+            raise _malformed(site, "A form leads back to a path of its own site.\n")
+        page = await _page(request, site, body.hidden.get(TOKEN, ""))
+        if page is None:
+            return _refusal(back, asks_for_json)
+        await body.read_files()
+        delegate = body.hidden.get(DELEGATE, "")
+        outcome = await _run(site, delegate, page, body)
+        if asks_for_json:
+            return _json(_encoded(site, delegate, outcome))
+    finally:
+        body.close()
+    await keep_outcome(request, delegate, FormOutcome.of(outcome))
+    return web.Response(status=303, headers=HEADERS | {"Location": back})
+
+
+async def _run(site: Site, delegate: str, page: Page, body: FormBody) -> Outcome:
+    document = body.hidden.get(DOCUMENT)
+    if document is not None:
+        number = body.hidden.get(ID, "")
+        if _NUMBER.fullmatch(number) is None:
+            raise _malformed(site, "A document numbers what it sends.\n")
+        if not (await site.node.broker.claim_send(page.id, document, int(number))).granted:
+            return Outcome(code="outcome-unknown", message="it may have run")
+    return await site.delegates.run_form(delegate, page, body.fields)
+
+
+async def _page(request: web.Request, site: Site, text: str) -> Page | None:
+    """The page whose token a form has, if it is one of this browser session and its user."""
+    token = site.tokens.read(text)
+    identity = await site.identities.load(request)
+    if token is None or identity.session_id is None or token.session != identity.session_id:
+        site.counters.refused["token"] += 1
+        return None
+    if token.user != identity.user_id:
+        site.counters.refused["identity"] += 1
+        return None
+    return Page(site.publisher, token.page, token.session, token.user, token.topics)
+
+
+def _malformed(site: Site, text: str) -> web.HTTPBadRequest:
+    site.counters.refused["malformed form"] += 1
+    return web.HTTPBadRequest(text=text, headers=HEADERS)
+
+
+def _refusal(back: str, asks_for_json: bool) -> web.Response:
+    if asks_for_json:
+        return _json(_failed("refused", "the form is of another session, or was open for too long"), status=403)
+    return web.Response(status=403, text=render("refused.html", back=back), content_type="text/html", headers=HEADERS)
+
+
+def _encoded(site: Site, delegate: str, outcome: Outcome) -> bytes:
+    if outcome.code:
+        return _failed(outcome.code, outcome.message)
+    try:
+        if isinstance(outcome.value, bytes | bytearray | memoryview):
+            raise EncodingError("bytes are no answer to a form with files")
+        return b'{"ok":true,"value":%b}' % encode_data(outcome.value, site.limits.message_down)
+    except (EncodingError, MessageTooLarge) as error:
+        site.delegates.returned_nonsense(delegate, error)
+        return _failed("internal", "the server's delegate failed")
+
+
+def _failed(code: str, message: str) -> bytes:
+    return msgspec.json.encode({"ok": False, "code": code, "message": message})
+
+
+def _json(body: bytes, *, status: int = 200) -> web.Response:
+    return web.Response(status=status, body=body, content_type="application/json", headers=HEADERS)
