@@ -233,10 +233,10 @@ async def test_reconnect_in_the_browser(serve: Serve, open_tab: OpenTab) -> None
 
 async def test_page_is_pinged_and_answers(serve: Serve, open_tab: OpenTab) -> None:
     # Silent for one and a half intervals, it would be closed with 4008.
-    site = await serve(limits=pagews.Limits(heartbeat=1.0))
+    site = await serve(limits=pagews.Limits(heartbeat=3.0))
     tab = await open_tab(f"{site.url}/")
 
     before = (await tab.run("pagews.cursor")) or {"seq": 0}
-    await tab.page.wait_for_function("seq => pagews.cursor?.seq > seq + 10", arg=before["seq"])
+    await tab.page.wait_for_function("seq => pagews.cursor?.seq > seq + 8", arg=before["seq"])
 
     assert site.journal["detach"] == []
