@@ -170,7 +170,7 @@ class MemoryBroker(Broker):
         repeat = 0
         if record.owner is not None and record.owner[:2] == (hello.document, hello.attempt):
             repeat = record.owner.repeat + 1
-        elif record.owner is not None and record.owner.document != hello.document:
+        elif not record.owned_by(hello.document):
             self._let_go_of_results(record)
             record.sends = None
             if record.gone:

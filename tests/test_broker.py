@@ -662,3 +662,10 @@ async def test_rule_17_a_page_that_was_ended_is_free_for_another_document() -> N
     await desk.broker.end("p")
     assert (await desk.attach(document="other")).claim is Claim.GRANTED
     assert (await desk.broker.claim_send("p", "other", 1)).granted
+
+
+async def test_rule_21_a_page_that_ended_before_anybody_attached_it_begins_with_the_topics_of_its_token() -> None:
+    desk = await Desk().start()
+    await desk.broker.set_topics("p", ["t"], ["joined"], [])
+    await desk.broker.end("p")
+    assert (await desk.attach(topics={"t": 0})).topics == {"t": 0}

@@ -64,13 +64,9 @@ class Histories(RuleBasedStateMachine):
     def render(self, index: int) -> None:
         self.happens(self.world.render(index))
 
-    @rule(index=index)
-    def set_variable(self, index: int) -> None:
-        self.happens(self.world.set_variable(index))
-
-    @rule(index=index)
-    def create_task(self, index: int) -> None:
-        self.happens(self.world.create_task(index))
+    @rule(index=index, work=st.booleans())
+    def keep(self, index: int, work: bool) -> None:
+        self.happens(self.world.create_task(index) if work else self.world.set_variable(index))
 
     @rule(index=index)
     def close_page(self, index: int) -> None:
@@ -90,15 +86,12 @@ class Histories(RuleBasedStateMachine):
     def open(self, index: int) -> None:
         self.happens(self.world.open(index))
 
-    @rule(index=index)
-    def duplicate(self, index: int) -> None:
-        self.happens(self.world.duplicate(index))
-
-    @rule(index=index, topic=st.sampled_from(("joined", "t")), on=st.booleans())
-    def duplicate_with_other_topics(self, index: int, topic: str, on: bool) -> None:
-        self.happens(self.world.push(f"topic:{topic}", 1, 1))
-        self.happens(self.world.subscribe(index, topic, on=on))
-        self.happens(self.world.push(f"topic:{topic}", 1, 1))
+    @rule(index=index, topic=st.sampled_from((None, "joined", "t")), on=st.booleans())
+    def duplicate(self, index: int, topic: str | None, on: bool) -> None:
+        if topic is not None:
+            self.happens(self.world.push(f"topic:{topic}", 1, 1))
+            self.happens(self.world.subscribe(index, topic, on=on))
+            self.happens(self.world.push(f"topic:{topic}", 1, 1))
         self.happens(self.world.duplicate(index))
 
     @rule(index=index)
