@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection, Mapping
+from typing import Any
 
 import pytest
 
-from pagews import Limits, MemoryBroker, Text
+from pagews import Context, Limits, MemoryBroker, Text, WebSocketHandler
 from pagews.broker import Attach, Attached, Control, Filed, Position
 from pagews.errors import ProtocolError
 from pagews.log import Replay
@@ -275,6 +276,33 @@ async def test_rules_8_and_9_pings_move_the_cursor_of_live_pages_alone() -> None
     rig.pass_time(4)
     await turn()
     assert client.frames[-1] == ["ping", 0]
+
+
+class Hesitating(WebSocketHandler):
+    """Hands a push on when it is let."""
+
+    def __init__(self, gate: asyncio.Event) -> None:
+        self._gate = gate
+
+    async def websocket_info(self, message: Any, context: Context) -> Text:
+        await self._gate.wait()
+        return message.message  # type: ignore[no-any-return]  # pushes are all that comes
+
+
+async def test_rule_9_a_ping_comes_behind_what_waits_in_the_mailbox(monkeypatch: pytest.MonkeyPatch) -> None:
+    rig = await Rig(heartbeat=4.0).start()
+    client = Client(rig)
+    await client.attach()
+    gate = asyncio.Event()
+    monkeypatch.setattr(client.socket, "_handler", Hesitating(gate))
+    seq = await rig.push("page:p")
+    rig.pass_time(4)
+    await turn()
+    assert [frame[0] for frame in client.frames] == ["welcome"]
+    gate.set()
+    await turn()
+    assert [frame[0] for frame in client.frames] == ["welcome", "push", "ping"]
+    assert client.frames[-1][1] >= seq == client.pushed[0]
 
 
 async def test_a_silent_page_is_let_go() -> None:

@@ -152,7 +152,7 @@ MUTANTS: Final = (
         "pagews/node.py",
         "page.socket.send(moving)",
         "page.socket.write(moving)",
-        MACHINE,
+        "test_node",
     ),
     Mutant(
         "rule 11: nothing is held while a page attaches",
@@ -321,7 +321,7 @@ MUTANTS: Final = (
         "pagews/page_handler.py",
         "        if message.qos == 2:\n            claim =",
         "        if message.qos > 2:\n            claim =",
-        MACHINE,
+        "test_protocol",
     ),
     Mutant(
         "rule 25: a page that was ended forgets its claims",
