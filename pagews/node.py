@@ -185,7 +185,8 @@ class Node:
             replay = await self._take_over(page, attached)
         except BaseException:
             self._leave_hub(page)
-            await self._give_back(page)
+            # It was claimed, and will not be welcomed: nobody else would ever detach it.
+            await self.detach(page, left=False)
             raise
         return Welcome(page, forked, replay)
 
@@ -255,12 +256,6 @@ class Node:
         for page in self.hub.listeners(Address.page(page_id).channel):
             self._end(page, code, reason)
         await self.broker.end(page_id)
-
-    async def _give_back(self, page: PageSession) -> None:
-        """A page that was claimed will not be welcomed: nobody would ever detach it."""
-        if page.attached:
-            self._remove(page, Event.CUT)
-        await self.broker.detach(page.id, page.owner, left=False)
 
     # --- visits: what a page sends by other ways than its socket ------------------------------------------------------
 

@@ -601,7 +601,7 @@ async def test_fault_27_a_post_that_is_cut_behind_its_body_runs_once() -> None:
 async def until(true: Callable[[], bool]) -> None:
     """Wait for what nothing tells."""
     async with asyncio.timeout(10):
-        while not true():  # noqa: ASYNC110
+        while not true():  # noqa: ASYNC110  # nothing tells
             await asyncio.sleep(0)
 
 

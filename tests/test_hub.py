@@ -99,7 +99,7 @@ async def test_a_callback_that_fails_harms_no_other_page(fault: str) -> None:
             return "nonsense"  # type: ignore[return-value]  # the mistake that is tested
 
     class FaultyLater(Reader):
-        async def websocket_info(self, message: Push, context: Context) -> Replies:  # type: ignore[override]
+        async def websocket_info(self, message: Push, context: Context) -> Replies:  # type: ignore[override]  # a callback may be async
             return "nonsense"  # type: ignore[return-value]  # the mistake that is tested
 
     hub = Hub(Counters())
