@@ -18,8 +18,9 @@ from benchmarks.goals import Series
 from benchmarks.rounds import GROWTH_NAMES, ROUND_NAMES, growth_round, usual_round
 from benchmarks.script_size import script_kilobytes
 from benchmarks.settings import FULL, QUICK, Settings
+from benchmarks.transports import TRANSPORT_NAMES, transports_round
 
-_NAMES = (*sorted(ROUND_NAMES | GROWTH_NAMES), "script")
+_NAMES = (*sorted(ROUND_NAMES | TRANSPORT_NAMES | GROWTH_NAMES), "script")
 _RESULTS = Path(__file__).resolve().parent / "results"
 # Files that a process has open besides its sockets.
 _OTHER_FILES = 200
@@ -64,6 +65,9 @@ async def _measure(names: frozenset[str], settings: Settings, remarks: list[str]
     for index in range(0 if ROUND_NAMES.isdisjoint(names) else settings.rounds):
         _say(f"round {index + 1} of {settings.rounds}: {settings.pages} pages")
         await usual_round(series, settings, names, core)
+    for index in range(0 if TRANSPORT_NAMES.isdisjoint(names) else settings.rounds):
+        _say(f"stream and poll, round {index + 1} of {settings.rounds}: {settings.pages} pages")
+        await transports_round(series, settings, names, core)
     growth_names = GROWTH_NAMES & names
     for index in range(settings.growth_rounds if "growth" in growth_names else len(growth_names)):
         _say(f"growth, round {index + 1}: {settings.many_pages} pages")

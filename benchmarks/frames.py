@@ -1,4 +1,4 @@
-"""The bytes of WebSockets."""
+"""The bytes of WebSockets, and of requests."""
 
 from __future__ import annotations
 
@@ -25,6 +25,18 @@ def upgrade_request(port: int, path: str, headers: Mapping[str, str]) -> bytes:
         *(f"{name}: {value}" for name, value in headers.items()),
     ]
     return "\r\n".join((*lines, "", "")).encode()
+
+
+def post_request(port: int, path: str, headers: Mapping[str, str], body: bytes) -> bytes:
+    """The HTTP request that sends JSON, over a connection that is kept."""
+    lines = [
+        f"POST {path} HTTP/1.1",
+        f"Host: 127.0.0.1:{port}",
+        "Content-Type: application/json",
+        f"Content-Length: {len(body)}",
+        *(f"{name}: {value}" for name, value in headers.items()),
+    ]
+    return "\r\n".join((*lines, "", "")).encode() + body
 
 
 def text_frame(text: bytes) -> bytes:

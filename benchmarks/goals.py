@@ -29,7 +29,7 @@ class Comparison:
             return ours
         figure, contender = self.beside
         theirs = series.get(figure, {}).get(contender, [])
-        return [our / their for our, their in zip(ours, theirs, strict=bool(theirs))]
+        return [our / their for our, their in zip(ours, theirs, strict=bool(ours and theirs))]
 
 
 COMPARISONS = (
@@ -54,6 +54,10 @@ COMPARISONS = (
     Comparison("resume of all at once, of their first attach", "resume", ("arrive", "pagews"), None),
     Comparison("resume of all at once, of plain reconnects", "resume", ("resume", "plain"), None),
     Comparison("time until the last is live, of plain reconnects", "resume time", ("resume time", "plain"), None),
+    Comparison("broadcast over streams, of WebSockets", "stream", ("websocket", "pagews"), 1.5),
+    Comparison("broadcast over polls, of WebSockets", "poll", ("websocket", "pagews"), None),
+    Comparison("memory of a page by stream, of one by WebSocket", "stream memory", ("websocket memory", "pagews"), 1.5),
+    Comparison("memory of a page that polls, of one by WebSocket", "poll memory", ("websocket memory", "pagews"), None),
     Comparison("tasks, files and pages left after resets", "left by resets", None, 0),
     Comparison("5,000 idle pages, % of a core", "idle", None, 2.0),
     Comparison("client script with all its modules, kB min+gzip", "script", None, 8.0),

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
 from benchmarks.goals import Series
 from benchmarks.measures import Measurement
+from benchmarks.visits import Visit
 
 _Item = TypeVar("_Item")
+# Pages that attach before the next server's.
+_ATTACH_SLICE = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,3 +51,13 @@ async def interleave(series: Series, cycles: int, slices: Sequence[Slice]) -> No
             value = await piece.work()
             if cycle:
                 record(series, piece.figure, piece.server, value)
+
+
+async def attach_in_turns(visits: Mapping[Measurement, Sequence[Visit]], cycle: int = 0) -> dict[Measurement, float]:
+    """Attach these pages, as many of each server, some at a time. Returns the CPU seconds of each server."""
+    cpu = dict.fromkeys(visits, 0.0)
+    pages = max(map(len, visits.values()))
+    for number, first in enumerate(range(0, pages, _ATTACH_SLICE)):
+        for server in rotated(tuple(visits), number + cycle):
+            cpu[server] += await server.attach(visits[server][first : first + _ATTACH_SLICE])
+    return cpu

@@ -10,8 +10,9 @@ from collections.abc import Callable, Iterable, Sequence
 
 from benchmarks.dialects import Dialect
 from benchmarks.errors import MeasurementFailed
-from benchmarks.frames import CLOSE, TEXT, FrameReader
 from benchmarks.payload import MARK, NUMBER_DIGITS
+from benchmarks.posts import Posts
+from benchmarks.readers import Heard
 from benchmarks.visits import Document, Visit
 
 # So many browsers connect at the same time, unless all come at once.
@@ -21,13 +22,12 @@ _RESET = struct.pack("ii", 1, 0)
 
 
 class Connection(asyncio.Protocol):
-    """A page's socket. Raises nothing into the loop: what goes wrong is handed to the load."""
+    """What a page hears by. Raises nothing into the loop: what goes wrong is handed to the load."""
 
     def __init__(self, load: Load, document: Document) -> None:
         self._load = load
         self._transport: asyncio.Transport | None = None
-        self._head: bytes | None = b""
-        self._frames = FrameReader()
+        self._reader = load.dialect.reader()
         self._unconfirmed = 0
         self._cut = False
         self.document = document
@@ -41,15 +41,13 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
-        transport.write(self._load.dialect.opening(self.document.visit))
+        transport.write(self._load.dialect.opening(self.document))
 
     def data_received(self, data: bytes) -> None:
         self.last_arrival_ns = time.monotonic_ns()
         try:
-            if self._head is not None:
-                data = self._read_head(data)
-            for opcode, frame in self._frames.feed(data):
-                self._receive(opcode, frame)
+            for heard, frame in self._reader.feed(data):
+                self._receive(heard, frame)
         except MeasurementFailed as failure:
             self._load.fail(failure)
 
@@ -75,24 +73,16 @@ class Connection(asyncio.Protocol):
         assert self._transport is not None
         self._transport.write(data)
 
-    def _read_head(self, data: bytes) -> bytes:
-        head, separator, rest = ((self._head or b"") + data).partition(b"\r\n\r\n")
-        if not separator:
-            self._head = head
-            return b""
-        if not head.startswith(b"HTTP/1.1 101 "):
-            raise MeasurementFailed(f"upgrade refused: {head + rest!r}")
-        self._head = None
+    def _opened(self) -> None:
         dialect = self._load.dialect
         if greeting := dialect.greeting(self.document):
             self._write(greeting)
         if dialect.attached_by_upgrade:
             self.attached.set_result(None)
-        return rest
 
-    def _receive(self, opcode: int, frame: bytes) -> None:
+    def _receive(self, heard: Heard, frame: bytes) -> None:
         mark = frame.find(MARK)
-        if opcode == TEXT and mark >= 0:
+        if heard is Heard.MESSAGE and mark >= 0:
             number = int(frame[mark + 1 : mark + 1 + NUMBER_DIGITS])
             if number != self.next_number or number == self.end_number:
                 raise MeasurementFailed(f"received {number}, when {self._expected()} was to come")
@@ -102,9 +92,13 @@ class Connection(asyncio.Protocol):
                 self._unconfirmed += 1
                 self._write(acknowledgement)
             self._check_complete()
-        elif opcode == TEXT:
+        elif heard is Heard.MESSAGE:
             self._receive_other(frame)
-        elif opcode == CLOSE:
+        elif heard is Heard.OPEN:
+            self._opened()
+        elif heard is Heard.ANSWERED:
+            self._write(self._load.dialect.next_request(self.document, self.last_delivery))
+        else:
             raise MeasurementFailed(f"the server closed a connection: {frame!r}")
 
     def _check_complete(self) -> None:
@@ -121,8 +115,11 @@ class Connection(asyncio.Protocol):
         elif self._unconfirmed and dialect.is_confirmation(frame):
             self._unconfirmed -= 1
             self._check_complete()
-        elif answer := dialect.answer(frame):
-            self._write(answer)
+        elif answer := dialect.answer(frame, self.document):
+            if dialect.answers_apart:
+                self._load.posts.add(answer)
+            else:
+                self._write(answer)
 
 
 class Load:
@@ -136,6 +133,7 @@ class Load:
         self.loop = asyncio.get_running_loop()
         self.dialect = dialect
         self.connections: list[Connection] = []
+        self.posts = Posts(port, self.fail)
         self._port = port
         self._timeout = timeout
         self._incomplete = 0
@@ -201,6 +199,7 @@ class Load:
     def cut(self, *, reset: bool = False) -> list[Document]:
         """End every connection, with a TCP reset if wanted; returns the documents, which can come back."""
         connections, self.connections = self.connections, []
+        self.posts.drop()
         for connection in connections:
             connection.cut(reset=reset)
         return [connection.document for connection in connections]

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from benchmarks.dialects import Dialect, Pagews, Plain, SocketIO
+from benchmarks.http_dialects import PagewsPoll, PagewsStream
 from benchmarks.load import Connection, Load
 from benchmarks.payload import made_at, numbered
 from benchmarks.process import ServerProcess
@@ -29,6 +30,8 @@ class Contender:
 
 PAGEWS = Contender("pagews", "benchmarks.servers.pagews_app", Pagews)
 PLAIN = Contender("plain", "benchmarks.servers.plain", Plain)
+STREAM = Contender("pagews", "benchmarks.servers.pagews_app", PagewsStream)
+POLL = Contender("pagews", "benchmarks.servers.pagews_app", PagewsPoll)
 SOCKETIO = Contender("socketio", "benchmarks.servers.socketio_peer", SocketIO)
 
 
@@ -69,6 +72,7 @@ class Measurement:
         cpu = self.server.cpu_seconds()
         await self.load.attach(visits)
         await self.server.attached(len(self.load.connections))
+        await self._all_wait()
         return self.server.cpu_seconds() - cpu
 
     async def leave(self) -> None:
@@ -125,6 +129,12 @@ class Measurement:
 
     async def _deliver(self, command: str, count: int) -> None:
         await self.load.deliver(self.load.connections, count, partial(self.server.command, command))
+        await self._all_wait()
+
+    async def _all_wait(self) -> None:
+        """Where pages ask again for every message, that is part of what the message before it costs."""
+        if self.load.dialect.asks_again:
+            await self.server.waiting(len(self.load.connections))
 
 
 def _ask_echo(page: Connection, qos: int, number: int, count: int) -> None:

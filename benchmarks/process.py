@@ -81,11 +81,11 @@ class ServerProcess:
 
     async def attached(self, count: int) -> None:
         """Wait until the server has exactly so many pages attached."""
-        async with asyncio.timeout(_ANSWER_SECONDS):
-            while True:
-                if int(await self._ask("attached")) == count:
-                    return
-                await asyncio.sleep(_POLL_SECONDS)
+        await self._until("attached", count)
+
+    async def waiting(self, count: int) -> None:
+        """Wait until exactly so many polls wait for something to tell."""
+        await self._until("waiting", count)
 
     async def holdings(self, at_most: Holdings | None = None, seconds: float = 5) -> Holdings:
         """What the server holds, once that is steady and, within these seconds, no more than `at_most`."""
@@ -98,6 +98,13 @@ class ServerProcess:
                 return found
             before = found
             await asyncio.sleep(_POLL_SECONDS)
+
+    async def _until(self, question: str, count: int) -> None:
+        async with asyncio.timeout(_ANSWER_SECONDS):
+            while True:
+                if int(await self._ask(question)) == count:
+                    return
+                await asyncio.sleep(_POLL_SECONDS)
 
     async def _ask(self, question: str) -> str:
         self.command(question)

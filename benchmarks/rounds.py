@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack
 from functools import partial
 
 from benchmarks.goals import Series
-from benchmarks.interleaving import Slice, collect, interleave, record, rotated
+from benchmarks.interleaving import Slice, attach_in_turns, collect, interleave, record, rotated
 from benchmarks.measures import PAGEWS, PLAIN, SOCKETIO, Measurement, measuring
 from benchmarks.recovery import arrive, come_back, reset
 from benchmarks.settings import Settings
@@ -20,8 +20,7 @@ _CONTENDERS = (PLAIN, PAGEWS, SOCKETIO)
 _GROWING = (PLAIN, PAGEWS)
 # Figures for which pages stay attached.
 _ATTACHED_NAMES = frozenset({"broadcast", "burst", "latency", "echo", "qos"})
-# Pages that attach before the next server's, and messages of latency: short against the machine's moods.
-_ATTACH_SLICE = 100
+# Messages of latency before the next server's: short against the machine's moods.
 _LATENCY_SLICE = 20
 
 
@@ -69,10 +68,7 @@ async def _attach(series: Series, servers: Sequence[Measurement], settings: Sett
         empty = {server: await server.server.resident_bytes() for server in servers}
         visits = {server: await server.fetch(settings.pages) for server in servers}
         rendered = {server: await server.server.resident_bytes() for server in servers}
-        cpu = dict.fromkeys(servers, 0.0)
-        for number, first in enumerate(range(0, settings.pages, _ATTACH_SLICE)):
-            for server in rotated(servers, number + cycle):
-                cpu[server] += await server.attach(visits[server][first : first + _ATTACH_SLICE])
+        cpu = await attach_in_turns(visits, cycle)
         for server in servers:
             if "attach" in names:
                 record(series, "attach", server, cpu[server] / settings.pages * 1e6)

@@ -21,6 +21,8 @@ class Settings:
     """Cycles in which all pages attach anew, for attach, resume and resets."""
     cycles: int
     """Cycles of broadcast."""
+    transport_cycles: int
+    """Cycles of stream and poll."""
     qos_cycles: int
     """Cycles of qos."""
     echo_cycles: int
@@ -56,6 +58,7 @@ FULL = Settings(
     pages=1000,
     attach_cycles=2,
     cycles=15,
+    transport_cycles=15,
     qos_cycles=8,
     echo_cycles=30,
     burst_cycles=3,
@@ -76,6 +79,7 @@ QUICK = Settings(
     pages=200,
     attach_cycles=2,
     cycles=10,
+    transport_cycles=10,
     qos_cycles=5,
     echo_cycles=10,
     burst_cycles=2,

@@ -10,12 +10,14 @@ from benchmarks.goals import Comparison, Series
 from benchmarks.report import table
 from benchmarks.rounds import GROWTH_NAMES, ROUND_NAMES, growth_round, usual_round
 from benchmarks.settings import QUICK
+from benchmarks.transports import TRANSPORT_NAMES, transports_round
 
 SMALL = replace(
     QUICK,
     pages=20,
     attach_cycles=1,
     cycles=2,
+    transport_cycles=2,
     qos_cycles=2,
     echo_cycles=2,
     burst_cycles=2,
@@ -47,6 +49,18 @@ async def test_a_usual_round() -> None:
     assert "broadcast qos 2 and answers" in table(series)
 
 
+async def test_stream_and_poll_beside_websocket() -> None:
+    series: Series = {}
+    await transports_round(series, SMALL, TRANSPORT_NAMES, None)
+    for figure in ("websocket", "stream", "poll"):
+        assert len(series[figure]["pagews"]) == SMALL.transport_cycles, figure
+        assert len(series[f"{figure} memory"]["pagews"]) == 1, figure
+        del series[f"{figure} memory"]  # so few pages may fit into what a process has already
+    # Each message of a poll is a response and the next request.
+    assert sum(series["poll"]["pagews"]) > 2 * sum(series["websocket"]["pagews"])
+    assert "broadcast over polls" in table(series)
+
+
 async def test_growth_and_idle() -> None:
     series: Series = {}
     await growth_round(series, SMALL, GROWTH_NAMES, None, idle=True)
@@ -58,5 +72,6 @@ def test_only_what_belongs_together_is_compared() -> None:
     comparison = Comparison("of plain", "broadcast", ("broadcast", "plain"), 0.8)
     assert comparison.values({"broadcast": {"pagews": [2.0, 3.0], "plain": [4.0, 4.0]}}) == [0.5, 0.75]
     assert comparison.values({"broadcast": {"pagews": [2.0]}}) == []
+    assert comparison.values({"broadcast": {"plain": [2.0]}}) == []
     with pytest.raises(ValueError, match="shorter"):
         comparison.values({"broadcast": {"pagews": [2.0, 3.0], "plain": [4.0]}})

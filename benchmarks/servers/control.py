@@ -26,6 +26,10 @@ class Bench(ABC):
     def attached(self) -> int:
         """How many pages are attached."""
 
+    def waiting(self) -> int:
+        """How many polls wait for something to tell."""
+        return 0
+
     @abstractmethod
     async def broadcast(self, numbers: range) -> None:
         """Send each number to all pages, all in one turn of the loop."""
@@ -81,6 +85,8 @@ async def _obey(bench: Bench, actions: Mapping[str, Action], line: str) -> None:
         print("collected", flush=True)
     elif name == "attached":
         print(bench.attached(), flush=True)
+    elif name == "waiting":
+        print(bench.waiting(), flush=True)
     elif name == "look":
         await bench.look()
         print("looked", flush=True)

@@ -13,6 +13,7 @@ from cryptography.fernet import Fernet
 import pagews
 from benchmarks.payload import numbered, timed
 from benchmarks.servers.control import Action, Bench, run
+from pagews.site import Site, get_site
 
 _TOPIC = "bench"
 
@@ -33,14 +34,19 @@ async def render(request: web.Request) -> web.Response:
 class PagewsBench(Bench):
     def __init__(self) -> None:
         self._publisher: pagews.Publisher
+        self._site: Site
         # Ids alone, asked for after attaching: what the application holds on to would count as memory of pagews.
         self._page_ids: list[str] = []
 
     async def start(self, app: web.Application) -> None:
         self._publisher = pagews.get_publisher(app)
+        self._site = get_site(app)
 
     def attached(self) -> int:
         return self._publisher.statistics().attached
+
+    def waiting(self) -> int:
+        return sum(self._site.held.values())
 
     async def look(self) -> None:
         self._page_ids = [page.id for page in await self._publisher.topic(_TOPIC).pages()]
