@@ -27,7 +27,8 @@ from .handler import Context, WebSocketHandler
 from .limits import Limits
 from .memory_broker import MemoryBroker
 from .page_handler import PageHandler
-from .publisher import IdentityTarget, Page, PageTarget, Publisher, Target
+from .publisher import Publisher
+from .push_targets import IdentityTarget, Page, PageTarget, Target
 from .receipts import Ack, Receipt
 from .site import get_publisher, login, logout, rotate_session
 from .socket import Socket

@@ -36,13 +36,13 @@ async def drain(app: web.Application) -> None:
     for number, group in enumerate(groups):
         if number:
             await asyncio.sleep(site.limits.drain_window / len(groups))
-        at_work = site.node.at_work()
+        at_work = site.node.jobs.at_work()
         for socket in group:
             close = partial(socket.close, CloseCode.RESTART, site.node.return_later())
             if socket in at_work:
                 at_work[socket].when_done(close)
             else:
                 close()
-    await site.node.finish_jobs()
+    await site.node.jobs.finish()
     for socket in tuple(site.sockets):
         socket.end(CloseCode.RESTART, site.node.return_later())  # a delegate or a callback of it still runs

@@ -156,7 +156,7 @@ async def _settled(page_id: str, hello: Message, carrier: AnswerCarrier, socket:
     """Wait for the results of what a post has asked for."""
     fields = read_hello(hello)
     assert fields is not None  # a page was found by it
-    working = asyncio.create_task(site.node.settled(page_id, fields.document, socket))
+    working = asyncio.create_task(site.node.jobs.settled(page_id, fields.document, socket))
     try:
         await asyncio.wait([working, carrier.over], timeout=HOLD, return_when=asyncio.FIRST_COMPLETED)
     finally:

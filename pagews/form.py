@@ -15,7 +15,7 @@ from .delegates import Outcome
 from .errors import EncodingError, MessageTooLarge
 from .form_body import BACK, DELEGATE, DOCUMENT, ID, MULTIPART, TOKEN, URLENCODED, FormBody
 from .form_outcome import FormOutcome, keep_outcome
-from .publisher import Page
+from .push_targets import Page
 from .requests import HEADERS, check_request
 from .site import Site, get_site
 from .templating import render

@@ -10,7 +10,7 @@ from .wire import Binary, Close, Text
 if TYPE_CHECKING:
     from aiohttp import web
 
-    from .publisher import Page
+    from .push_targets import Page
     from .socket import Socket
 
 Reply = Text | Binary | Close

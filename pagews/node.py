@@ -16,18 +16,17 @@ from typing import Final, NamedTuple, Protocol
 from . import wire
 from .broker import Answer, Attach, Attached, Broker, Filed, Position
 from .counters import Counters
-from .errors import BrokerUnavailable, CloseCode, ProtocolError
+from .errors import CloseCode, ProtocolError
 from .heartbeat import Heartbeat
 from .hub import Hub
-from .inbox import Inbox, Job
 from .limits import Limits
 from .log import Replay
 from .page import Claim, Event, PageSession, State
+from .page_jobs import PageJobs
 from .page_tasks import PageTasks
 from .socket import Output, Socket
 from .targets import Address
-from .tasks import is_own_end
-from .wire import Message, Push, Text
+from .wire import Push, Text
 
 logger = logging.getLogger("pagews")
 
@@ -89,12 +88,12 @@ class Node:
         self.hub = Hub(counters)
         self.pages: dict[str, PageSession] = {}
         self.draining = False
+        self.jobs = PageJobs(self.pages, counters, limits)
         self.tasks = PageTasks(broker, counters, limits.drain_grace)
         self._observer = observer
         self._new_page_id = new_page_id
         self._turn = min(TURN, limits.heartbeat / 4)
         self._heartbeat = Heartbeat(round(limits.heartbeat / self._turn))
-        self._inboxes: dict[tuple[str, str], Inbox] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._beating: asyncio.Task[None] | None = None
 
@@ -107,35 +106,13 @@ class Node:
         """The reason of a restart: asks a page to come back after a delay that spreads the returns."""
         return f"the server restarts; retry={random.uniform(0, self.limits.drain_window):.2f}"
 
-    def at_work(self) -> dict[Socket, Inbox]:
-        """The sockets whose pages have jobs that run or wait, with those."""
-        found = {}
-        for (page_id, document), inbox in self._inboxes.items():
-            page = self.pages.get(page_id)
-            if page is not None and page.document == document:
-                found[page.socket] = inbox
-            if inbox.asker is not None:
-                found[inbox.asker] = inbox
-        return found
-
-    async def finish_jobs(self) -> None:
-        """Let the jobs that run or wait end, for at most the drain grace."""
-        try:
-            async with asyncio.timeout(self.limits.drain_grace):
-                for inbox in tuple(self._inboxes.values()):
-                    await inbox.done()
-        except TimeoutError:
-            logger.warning("delegates still run after the drain grace of %g s", self.limits.drain_grace)
-            self.counters.dropped["delegates at drain"] += len(self._inboxes)
-
     async def stop(self) -> None:
         """Send the pages away to come back, end what runs, and leave the broker."""
         self.draining = True
         for page in tuple(self.pages.values()):
             self._end(page, CloseCode.RESTART, self.return_later())
         self.tasks.close()
-        for inbox in tuple(self._inboxes.values()):
-            await inbox.stop()
+        await self.jobs.stop()
         await self.tasks.wait_closed()
         tasks = [*self._tasks, *([self._beating] if self._beating else [])]
         for task in tasks:
@@ -286,12 +263,6 @@ class Node:
         owner = await self.broker.owner(page.id)
         if owner is not None and owner.document == page.document:
             await self.broker.detach(page.id, owner, left=True)
-
-    async def settled(self, page_id: str, document: str, asker: Socket) -> None:
-        """Wait until nothing is left to do for a document, if `asker` was the last to ask for something."""
-        inbox = self._inboxes.get((page_id, document))
-        if inbox is not None and inbox.asker is asker:
-            await inbox.done()
 
     # --- hub and heartbeat --------------------------------------------------------------------------------------------
 
@@ -488,48 +459,6 @@ class Node:
     def heard(self, page: PageSession) -> None:
         """The script of `page` has given a sign of life."""
         self._heartbeat.heard(page)
-
-    def submit(self, page: PageSession, asker: Socket, job_id: int, job: Job, size: int = 0) -> bool:
-        """Run a job of a page, after those before it; False when too many wait, or too many bytes.
-
-        Its answer goes to the socket that has asked last, while that is open, else to the page's own.
-        """
-        key = (page.id, page.document)
-        inbox = self._inboxes.get(key)
-        if inbox is None:
-            inbox = self._inboxes[key] = Inbox(
-                partial(self._answer, key),
-                self.limits.sends_waiting,
-                self.limits.sends_bytes,
-                partial(self._inboxes.pop, key, None),
-            )
-        inbox.asker = asker
-        return inbox.submit(job_id, self._safe(job_id, job), size)
-
-    def _answer(self, key: tuple[str, str], message: Message, last: bool) -> None:
-        socket = self._inboxes[key].asker
-        if socket is None or socket.closed:
-            page = self.pages.get(key[0])
-            if page is None or page.document != key[1] or page.state is State.HOLDING:
-                return
-            socket = page.socket
-        # A crowd of answers shares a write; a single one need not wait for the end of the turn.
-        (socket.send_at_once if last else socket.send)(message)
-
-    def _safe(self, job_id: int, job: Job) -> Job:
-        async def run() -> Message | None:
-            try:
-                return await job()
-            except BrokerUnavailable as error:
-                return wire.failed(job_id, "outcome-unknown" if error.unknown else "internal", "the server is cut off")
-            except (Exception, asyncio.CancelledError) as error:
-                if is_own_end(error):
-                    raise
-                logger.error("a job of a page failed", exc_info=error)
-                self.counters.failed["inbox"] += 1
-                return wire.failed(job_id, "internal", "the server failed")
-
-        return run
 
     # --- time ---------------------------------------------------------------------------------------------------------
 

@@ -13,7 +13,7 @@ from .errors import CloseCode, EncodingError, MessageTooLarge, PageGone, Protoco
 from .handler import Context, Replies, WebSocketHandler
 from .node import Arrival
 from .page import PageSession
-from .publisher import Page
+from .push_targets import Page
 from .site import Site, get_site
 from .targets import Address
 from .time_limit import Countdown
@@ -173,7 +173,7 @@ class PageHandler(WebSocketHandler):
         *,
         answered: bool = True,
     ) -> Message | None:
-        if self._site.node.submit(page, context.socket, job_id, job, size):
+        if self._site.node.jobs.submit(page, context.socket, job_id, job, size):
             return None
         self._site.counters.refused["sends waiting"] += 1
         return wire.failed(job_id, "limit", "too many sends wait for the server") if answered else None

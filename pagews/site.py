@@ -17,7 +17,8 @@ from .handler import WebSocketHandler
 from .identity import Identities
 from .limits import Limits
 from .node import Node
-from .publisher import Page, Publisher
+from .publisher import Publisher
+from .push_targets import Page
 from .socket import Socket
 from .tokens import Tokens
 from .wire import Close

@@ -17,7 +17,7 @@ from .delegates import check_delegate
 from .errors import ConfigurationError
 from .form_outcome import take_outcome
 from .identity import Identity
-from .publisher import Page
+from .push_targets import Page
 from .site import SOCKET_ROUTE, Site, get_site
 from .targets import Address, check_topics
 from .tokens import Token, new_id

@@ -20,7 +20,7 @@ FLOORS = {
     ),
     "asyncio": (
         *("tasks", "time_limit", "upload", "handler", "socket", "broker", "memory_broker", "page_tasks", "delegates"),
-        *("hub", "heartbeat", "inbox", "node", "receipts", "publisher"),
+        *("hub", "heartbeat", "inbox", "page_jobs", "node", "receipts", "push_targets", "publisher"),
     ),
     "aiohttp": (
         *(

@@ -13,7 +13,7 @@ from pagews.broker import Attach, Attached, Control, Filed, Position
 from pagews.errors import ProtocolError
 from pagews.log import Replay
 from pagews.page import Owner, State
-from pagews.wire import Message, ping
+from pagews.wire import ping
 
 from .rig import Client, Rig, draft, turn
 
@@ -83,6 +83,17 @@ async def test_a_large_replay_comes_in_chunks_and_in_order() -> None:
         await turn()
     assert client.pushed == numbers
     assert client.page.stands(State.LIVE)
+
+
+async def test_rule_15_the_older_socket_has_left_the_hub_when_the_newer_one_is_there() -> None:
+    rig = await Rig().start()
+    old, new = Client(rig), Client(rig)
+    await old.attach(attempt=1)
+    await new.attach(attempt=2)
+    assert rig.node.hub.listeners("page:p") == (new.page,)
+    assert not old.page.attached
+    await rig.push("page:p")
+    assert rig.counters.delivered == 1
 
 
 async def test_rule_16_the_highest_attempt_wins() -> None:
@@ -338,41 +349,6 @@ async def test_stop_sends_everybody_away_to_come_back() -> None:
     assert reason.startswith(b"the server restarts; retry=")
 
 
-async def test_jobs_answer_to_the_newest_socket_of_their_document() -> None:
-    rig = await Rig().start()
-    client = Client(rig)
-    await client.attach()
-    gate = asyncio.Event()
-
-    async def job() -> Message:
-        await gate.wait()
-        return Text('["result",1,true,null]')
-
-    assert rig.node.submit(client.page, client.socket, 1, job)
-    await client.detach()
-    await client.attach()
-    gate.set()
-    for _ in range(5):
-        await turn()
-    assert client.frames[-1] == ["result", 1, True, None]
-
-
-async def test_a_job_that_fails_is_answered(caplog: pytest.LogCaptureFixture) -> None:
-    rig = await Rig().start()
-    client = Client(rig)
-    await client.attach()
-
-    async def job() -> Message:
-        raise RuntimeError("boom")
-
-    rig.node.submit(client.page, client.socket, 1, job)
-    for _ in range(5):
-        await turn()
-    assert client.frames[-1][:3] == ["result", 1, False]
-    assert client.frames[-1][3]["code"] == "internal"
-    assert "boom" in caplog.text
-
-
 class Waiting(MemoryBroker):
     """A broker whose answers take as long as the test wants, as those of a broker elsewhere do."""
 
@@ -410,14 +386,22 @@ class Waiting(MemoryBroker):
         return replay
 
 
+async def begin_to_attach(
+    client: Client, broker: Waiting, step: str = "attach"
+) -> tuple[asyncio.Event, asyncio.Task[None]]:
+    """Let `client` attach as far as a step of the broker, which is answered when the event is set."""
+    gate = broker.hold(step)
+    attaching = asyncio.create_task(client.attach())
+    await turn()
+    return gate, attaching
+
+
 async def test_rule_11_what_comes_during_an_attach_is_held_and_comes_behind_the_replay() -> None:
     broker = Waiting()
     rig = await Rig(broker).start()
     client = Client(rig)
     before = await rig.push("page:p")
-    gate = broker.hold("attach")
-    attaching = asyncio.create_task(client.attach())
-    await turn()
+    gate, attaching = await begin_to_attach(client, broker)
     during = [await rig.push("page:p"), await rig.push("session:s")]
     await rig.broker.emit("page:p", draft())
     await turn()
@@ -433,9 +417,7 @@ async def test_rule_11_what_is_held_has_a_bound_beyond_which_it_is_read_again() 
     broker = Waiting()
     rig = await Rig(broker, high_water=300).start()
     client = Client(rig)
-    gate = broker.hold("attach")
-    attaching = asyncio.create_task(client.attach())
-    await turn()
+    gate, attaching = await begin_to_attach(client, broker)
     numbers = [await rig.push("page:p", "x" * 50) for _ in range(20)]
     gate.set()
     await attaching
@@ -449,9 +431,7 @@ async def test_rule_21_topics_that_change_during_an_attach_are_learned() -> None
     broker = Waiting()
     rig = await Rig(broker).start()
     client = Client(rig)
-    gate = broker.hold("attach")
-    attaching = asyncio.create_task(client.attach())
-    await turn()
+    gate, attaching = await begin_to_attach(client, broker)
     await broker.set_topics("p", [], ["new"], [])
     seq = await rig.push("topic:new")
     gate.set()
@@ -491,9 +471,7 @@ async def test_a_page_that_ends_while_its_hello_is_answered_leaves_nothing() -> 
     broker = Waiting()
     rig = await Rig(broker).start()
     client = Client(rig)
-    gate = broker.hold("attach")
-    attaching = asyncio.create_task(client.attach())
-    await turn()
+    gate, attaching = await begin_to_attach(client, broker)
     await broker.revoke("session:s")
     gate.set()
     with pytest.raises(ProtocolError):
@@ -515,9 +493,7 @@ async def test_rule_16_an_attempt_that_is_answered_late_takes_nothing_from_a_new
     rig = await Rig(broker).start()
     await broker.set_topics("p", [], ["joined"], [])
     old, new = Client(rig), Client(rig)
-    gate = broker.hold("read")
-    attaching = asyncio.create_task(old.attach(attempt=1))
-    await turn()
+    gate, attaching = await begin_to_attach(old, broker, "read")
     assert broker.asked[-1] == "read"
     del broker.gates["read"]
     await new.attach(attempt=2)
@@ -625,9 +601,7 @@ async def test_rule_21_a_topic_that_was_left_is_not_heard_while_its_page_attache
     await client.attach()
     await broker.set_topics("p", [], [], ["t"])
     await client.detach()
-    gate = broker.hold("attach")
-    attaching = asyncio.create_task(client.attach())
-    await turn()
+    gate, attaching = await begin_to_attach(client, broker)
     await rig.push("topic:t")
     own = await rig.push("page:p")
     gate.set()
@@ -692,9 +666,7 @@ async def test_a_fork_whose_socket_has_ended_meanwhile_is_not_welcomed() -> None
     rig = await Rig(broker).start()
     first, second = Client(rig, document="one"), Client(rig, document="two")
     await first.attach()
-    gate = broker.hold("attach")
-    forking = asyncio.create_task(second.attach())
-    await turn()
+    gate, forking = await begin_to_attach(second, broker)
     await rig.node.end_page("p", 4503, "enough")
     gate.set()
     with pytest.raises(ProtocolError):

@@ -615,8 +615,8 @@ class World:
         await self.pass_time(30)
         if self.broker.log_size()[:3] != (0, 0, 0):
             raise BrokenPromise(f"the log keeps {self.broker.log_size()} beyond its retention")
-        if self.broker._records or self.node._inboxes or self.broker._variables_size:
-            raise BrokenPromise(f"records are left: {self.broker._records} {self.node._inboxes}")
+        if self.broker._records or self.node.jobs._inboxes or self.broker._variables_size:
+            raise BrokenPromise(f"records are left: {self.broker._records} {self.node.jobs._inboxes}")
         last = {page_id: event for event, page_id, _, _ in self.events}
         stays = [page_id for page_id, event in last.items() if event != "gone"]
         if stays:

@@ -70,7 +70,7 @@ async def test_send_under_way_ends_when_its_document_does_not_come_back(serve: S
     assert [page.id for page in await site.journal.wait("gone")] == [page_id]
     # The order stands: it was not the tab's to undo.
     orders.go_on.set()
-    await site.publisher.node.finish_jobs()
+    await site.publisher.node.jobs.finish()
 
     assert orders.ran == ["tea"]
     assert site.publisher.statistics().failed == {}
