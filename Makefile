@@ -31,7 +31,7 @@ MODULES := node_modules/.package-lock.json
 
 help:
 	@echo "make demo    serve the demo at http://127.0.0.1:$(PORT) (another port: make demo PORT=9000)"
-	@echo "make test    run every test: Python, JavaScript, in Chromium, behind nginx"
+	@echo "make test    run every test: Python, JavaScript, in Chromium, behind nginx, on Redis"
 	@echo "make lint    check style and types"
 	@echo "make mutants put known faults into the core, which the tests must catch"
 	@echo "make soak    run random histories of the core for a minute (make soak SECONDS=600 SEED=7)"
@@ -68,7 +68,7 @@ clean:
 # All at once, so that whoever has to install them by hand is told so once.
 .PHONY: system
 system:
-	@$(PYTHON) -m tools.system venv chromium nginx
+	@$(PYTHON) -m tools.system venv chromium nginx redis-server
 
 $(CREATED):
 	@$(PYTHON) -m tools.system venv

@@ -159,7 +159,13 @@ def _broker(broker: str | Broker, limits: Limits) -> Broker:
         return broker
     if broker == "memory://":
         return MemoryBroker(limits)
-    raise ConfigurationError(f"broker={broker!r}: give 'memory://' or a pagews.Broker")
+    if broker.startswith(("redis://", "rediss://", "unix://")):
+        try:
+            from .redis_broker import RedisBroker
+        except ModuleNotFoundError as error:
+            raise ConfigurationError(f"broker={broker!r}: pip install 'pagews[redis]' ({error})") from error
+        return RedisBroker(broker, limits)
+    raise ConfigurationError(f"broker={broker!r}: give 'memory://', 'redis://HOST:PORT' or a pagews.Broker")
 
 
 def _path(name: str, path: str) -> str:

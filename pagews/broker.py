@@ -12,17 +12,21 @@ from typing import NamedTuple, Protocol
 
 from .log import Replay
 from .page import Claim, Owner
+from .targets import Address
 from .wire import Draft, Message, Push
 
 
 class Control(NamedTuple):
     """An entry of the log that is for the nodes, not for browsers.
 
-    `kind`: `topics` (a page's record has changed) or `revoked` (a session or user has ended).
+    `kind`: `topics` (a page's record has changed), `revoked` (a session or user has ended) or, unfiled, `close` (the
+    page's socket is to be closed with `code` and `reason`).
     """
 
     kind: str
     seq: int
+    code: int = 0
+    reason: str = ""
 
     @property
     def size(self) -> int:
@@ -43,6 +47,15 @@ class Answer(NamedTuple):
     value: object
 
 
+class Presence(NamedTuple):
+    """A page that is attached, wherever. `topics`: each with the number since when."""
+
+    page_id: str
+    session_id: str
+    user_id: str | None
+    topics: dict[str, int]
+
+
 class Receiver(Protocol):
     """What a node lets its broker call."""
 
@@ -57,6 +70,21 @@ class Receiver(Protocol):
 
     def gone(self, page_id: str, session_id: str, user_id: str | None) -> None:
         """A page that was once attached is gone; told once in the whole cluster."""
+
+    def detached(self, page_id: str, session_id: str, user_id: str | None) -> None:
+        """The node that a page was attached to has died; told once in the whole cluster."""
+
+    def superseded(self, page_id: str, owner: Owner) -> None:
+        """A claim of this node has been taken over on another."""
+
+    def interrupted(self) -> None:
+        """Something that was filed may not have been delivered: every attached page must read on from its cursor."""
+
+    def counted_as_dead(self) -> None:
+        """The other nodes took this one for dead, and its pages for detached."""
+
+    def present(self, channel: str) -> list[Presence]:
+        """The pages of a channel that are attached to this node."""
 
     def result_dropped(self) -> None:
         """A bound has cost the result of a send of qos 2, whose repeat cannot be answered with it any more."""
@@ -126,6 +154,10 @@ class Broker(abc.ABC):
     @abc.abstractmethod
     def position(self) -> Position:
         """Up to where this node has been handed everything."""
+
+    @abc.abstractmethod
+    async def current(self) -> None:
+        """Wait until this node certainly knows what was revoked up to a moment ago (rule 22)."""
 
     @abc.abstractmethod
     async def publish(self, channel: str, draft: Draft, *, ttl: float | None = None, key: str | None = None) -> int:
@@ -226,6 +258,14 @@ class Broker(abc.ABC):
         """The page is gone now."""
 
     @abc.abstractmethod
+    async def close_page(self, page_id: str, code: int, reason: str) -> None:
+        """Tell the node that a page is attached to, if there is one, to close its socket."""
+
+    @abc.abstractmethod
+    async def pages(self, channel: str) -> list[Presence]:
+        """The pages of a channel that are attached now."""
+
+    @abc.abstractmethod
     async def is_gone(self, page_id: str) -> bool:
         """Whether the page is known to have ended."""
 
@@ -256,3 +296,11 @@ class Broker(abc.ABC):
     @abc.abstractmethod
     def log_size(self) -> tuple[int, int, int, int]:
         """Channels, entries and bytes that the log holds, and entries that its bounds have removed."""
+
+
+async def is_revoked(broker: Broker, session_id: str, user_id: str | None, since: float) -> bool:
+    """Whether a session, or a login of its user that began at `since`, has been ended."""
+    if await broker.revoked(Address.session(session_id).channel) is not None:
+        return True
+    ended = None if user_id is None else await broker.revoked(Address.user(user_id).channel)
+    return ended is not None and since <= ended

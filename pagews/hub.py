@@ -36,6 +36,10 @@ class Hub:
         """The pages that listen to a channel."""
         return tuple(self._channels.get(channel, ()))
 
+    def pages(self) -> set[PageSession]:
+        """All pages, also those whose hello is being answered."""
+        return {page for pages in self._channels.values() for page in pages}
+
     def listen(self, page: PageSession, channels: Iterable[str]) -> None:
         """`page` listens to `channels`."""
         for channel in channels:

@@ -12,7 +12,7 @@ import msgspec
 from aiohttp import web
 from aiohttp_session import AbstractStorage, Session, SessionData
 
-from .broker import Broker
+from .broker import Broker, is_revoked
 from .encryption import Encryption
 from .errors import ConfigurationError
 from .targets import Address, check_name
@@ -133,10 +133,7 @@ class Identities:
 
     async def is_revoked(self, session_id: str, user_id: str | None, since: float) -> bool:
         """Whether a session, or what its user had since then, has ended."""
-        if await self.broker.revoked(Address.session(session_id).channel) is not None:
-            return True
-        ended = None if user_id is None else await self.broker.revoked(Address.user(user_id).channel)
-        return ended is not None and since <= ended
+        return await is_revoked(self.broker, session_id, user_id, since)
 
     def known(self, request: web.Request) -> Identity | None:
         """The identity of a request, if it has been read."""

@@ -60,6 +60,10 @@ class Limits:
     drain_window: float = 3.0
     #: seconds that running delegates have to end when the process stops
     drain_grace: float = 10.0
+    #: how long the broker may take to answer, in seconds; after that it is unavailable
+    broker: float = 5.0
+    #: seconds after which a process that gives no sign of life counts as dead, where there are several
+    lease: float = 10.0
     #: life of a page token in seconds; it renews itself at half of it
     token_life: float = 12 * 3600.0
     #: how long a delegate, a callback or a signal receiver may run, in seconds

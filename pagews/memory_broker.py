@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from .broker import Answer, Attach, Attached, Broker, Control, Filed, Position, Receiver, SendClaim
+from .broker import Answer, Attach, Attached, Broker, Control, Filed, Position, Presence, Receiver, SendClaim
 from .errors import LimitExceeded, PageGone
 from .limits import Limits
 from .log import Log, Replay
@@ -124,6 +124,9 @@ class MemoryBroker(Broker):
     def position(self) -> Position:
         return Position(self._log.epoch, self._log.head)
 
+    async def current(self) -> None:
+        """What is revoked is known at once: there is one node."""
+
     # --- pushes -------------------------------------------------------------------------------------------------------
 
     async def publish(self, channel: str, draft: Draft, *, ttl: float | None = None, key: str | None = None) -> int:
@@ -223,6 +226,12 @@ class MemoryBroker(Broker):
         if record.owner is not None:
             record.owner = record.owner._replace(left=True)
         self._expect(page_id, record, self._resumable)
+
+    async def close_page(self, page_id: str, code: int, reason: str) -> None:
+        self._receiver.deliver(Address.page(page_id).channel, Control("close", 0, code, reason))
+
+    async def pages(self, channel: str) -> list[Presence]:
+        return self._receiver.present(channel)
 
     async def is_gone(self, page_id: str) -> bool:
         return page_id in self._gone

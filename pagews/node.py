@@ -14,18 +14,17 @@ from functools import partial
 from typing import Final, NamedTuple, Protocol
 
 from . import wire
-from .broker import Answer, Attach, Attached, Broker, Filed, Position
+from .broker import Answer, Attach, Attached, Broker, Control, Filed, Position, Presence, is_revoked
 from .counters import Counters
-from .errors import CloseCode, ProtocolError
+from .errors import BrokerUnavailable, CloseCode, ProtocolError, Return, returns
 from .heartbeat import Heartbeat
 from .hub import Hub
 from .limits import Limits
 from .log import Replay
-from .page import Claim, Event, PageSession, State
+from .page import Claim, Event, Owner, PageSession, State
 from .page_jobs import PageJobs
 from .page_tasks import PageTasks
 from .socket import Output, Socket
-from .targets import Address
 from .wire import Push, Text
 
 logger = logging.getLogger("pagews")
@@ -64,8 +63,14 @@ class Observer(Protocol):
     def detached(self, page: PageSession) -> None:
         """A page has none any more."""
 
+    def detached_elsewhere(self, page_id: str, session_id: str, user_id: str | None) -> None:
+        """The process that a page was attached to has died; told in one process only."""
+
+    def ended(self, page_id: str) -> None:
+        """A page has ended; told in every process."""
+
     def gone(self, page_id: str, session_id: str, user_id: str | None) -> None:
-        """A page has ended."""
+        """A page that was once attached has ended; told in one process only."""
 
     def answered(self, answer: Answer) -> None:
         """A page has answered a push with a receipt."""
@@ -135,19 +140,7 @@ class Node:
         self.hub.listen(page, channels)
         try:
             await self.broker.subscribe(channels)
-            attached = await self.broker.attach(
-                Attach(
-                    arrival.page_id,
-                    arrival.session_id,
-                    arrival.user_id,
-                    arrival.document,
-                    arrival.attempt,
-                    arrival.cursor,
-                    arrival.topics,
-                    arrival.since,
-                    self.limits.replay_chunk,
-                )
-            )
+            attached = await self.broker.attach(self._attach(page, arrival.cursor, arrival.topics))
             if attached.revoked:
                 raise ProtocolError("the session has ended", CloseCode.IDENTITY)
             if attached.claim is Claim.SUPERSEDED:
@@ -229,9 +222,7 @@ class Node:
 
     async def end_page(self, page_id: str, code: int, reason: str) -> None:
         """The page is over, wherever it is."""
-        # In the hub are those too whose hello is being answered.
-        for page in self.hub.listeners(Address.page(page_id).channel):
-            self._end(page, code, reason)
+        await self.broker.close_page(page_id, code, reason)
         await self.broker.end(page_id)
 
     # --- visits: what a page sends by other ways than its socket ------------------------------------------------------
@@ -276,6 +267,7 @@ class Node:
             attempt=arrival.attempt,
             epoch=arrival.cursor.epoch,
             position=arrival.cursor.seq,
+            since=arrival.since,
             held_limit=self.limits.high_water,
             socket=socket,
         )
@@ -319,18 +311,57 @@ class Node:
         """The broker has something on a channel."""
         if isinstance(message, Push):
             self.hub.deliver(channel, message)
-        elif message.kind == "revoked":
-            for page in self.hub.listeners(channel):
-                self._end(page, CloseCode.IDENTITY, "the session has ended")
-        else:
-            for page in self.hub.listeners(channel):
-                self._learn_topics(page)
+            return
+        # In the hub are those too whose hello is being answered.
+        for page in self.hub.listeners(channel):
+            self._control(page, message)
+
+    def _control(self, page: PageSession, message: Control) -> None:
+        if message.kind == "revoked":
+            self._end(page, CloseCode.IDENTITY, "the session has ended")
+        elif message.kind == "topics":
+            self._learn_topics(page)
+        elif returns(message.code) is not Return.BACK:
+            self._end(page, message.code, message.reason)
+        elif self.pages.get(page.id) is page:
+            page.socket.close(message.code, message.reason)
+
+    def interrupted(self) -> None:
+        """The broker may have missed something: every page reads on from its cursor (rule 13)."""
+        for page in self.hub.pages():
+            was_live = page.state is State.LIVE
+            page.read_again()
+            if was_live:
+                self._spawn(page, self._catch_up)
+        self.tasks.look_again()
+
+    def superseded(self, page_id: str, owner: Owner) -> None:
+        """A page has moved to another process."""
+        page = self.pages.get(page_id)
+        if page is not None and page.owner.is_claim_of(owner):
+            self._end(page, CloseCode.SUPERSEDED, "a newer socket of this page is elsewhere")
+
+    def counted_as_dead(self) -> None:
+        """Others have let go of the pages of this process: those that are here after all attach anew."""
+        for page in tuple(self.pages.values()):
+            self._end(page, CloseCode.RESTART, self.return_later())
+
+    def detached(self, page_id: str, session_id: str, user_id: str | None) -> None:
+        self._observer.detached_elsewhere(page_id, session_id, user_id)
+
+    def present(self, channel: str) -> list[Presence]:
+        return [
+            Presence(page.id, page.session_id, page.user_id, page.topics)
+            for page in self.hub.listeners(channel)
+            if self.pages.get(page.id) is page
+        ]
 
     def answered(self, answer: Answer) -> None:
         self._observer.answered(answer)
 
     def ended(self, page_id: str) -> None:
         self.tasks.end(page_id)
+        self._observer.ended(page_id)
 
     def gone(self, page_id: str, session_id: str, user_id: str | None) -> None:
         self._observer.gone(page_id, session_id, user_id)
@@ -349,8 +380,9 @@ class Node:
                 self.counters.replayed += 1
                 self.counters.delivered += 1
                 page.socket.send_info(message)
-            elif message.kind == "topics":
-                # Rule 21: what comes behind it was read without the topics that it announces.
+            else:
+                # Rule 21: what comes behind it was read without the topics that it announces. Rule 22: or after its
+                # identity has ended.
                 page.relearn = True
                 return False
         page.position = max(page.position, replay.upto)
@@ -368,25 +400,65 @@ class Node:
             await page.socket.drained()
             if not _reads_on(page):
                 return
-            if page.relearn:
-                await self._relearn(page)
-            if page.overflowed:
-                page.clear_held()
-            replay = await self.broker.read(page.epoch, page.cursors(), self.limits.replay_chunk)
+            try:
+                if page.relearn:
+                    await self._relearn(page)
+                if page.overflowed:
+                    page.clear_held()
+                replay = await self.broker.read(page.epoch, page.cursors(), self.limits.replay_chunk)
+                if replay.lost is not None and _reads_on(page):
+                    replay = await self._begin_anew(page, replay)
+            except BrokerUnavailable:
+                await asyncio.sleep(self._turn)  # it stays attached, and reads on when the broker is back
+                continue
             if not _reads_on(page):
                 return
-            if replay.lost is not None:
-                # Rule 7: what an earlier welcome said is taken back on the live socket.
-                self.counters.lost[replay.lost] += 1
-                page.socket.send(self.welcome(page, replay))
-                page.epoch, page.position = self.broker.position.epoch, replay.upto
-            if self._write_replay(page, replay):
+            if replay.lost is None and self._write_replay(page, replay):
                 return
+
+    async def _begin_anew(self, page: PageSession, replay: Replay[Filed]) -> Replay[Filed]:
+        """The log does not reach back to the cursor of an attached page: claim it in the log as it is now, and tell it.
+
+        (A new epoch may know nothing of it, and it may have missed that its identity has ended.)
+        """
+        cursor = Position(self.broker.position.epoch, replay.upto)
+        topics = dict.fromkeys(page.topics, 0)
+        attached = await self.broker.attach(self._attach(page, cursor, topics))
+        page.repeat = attached.repeat
+        if not _reads_on(page):
+            return attached.replay
+        if attached.revoked:
+            self._end(page, CloseCode.IDENTITY, "the session has ended")
+        elif attached.claim is not Claim.GRANTED:
+            self._end(page, CloseCode.SUPERSEDED, "another socket has this page")
+        else:
+            # Rule 7: what an earlier welcome said is taken back on the live socket.
+            self.counters.lost[replay.lost or ""] += 1
+            page.socket.send(self.welcome(page, replay))
+            page.epoch, page.position = cursor
+            if await self._set_topics(page, attached.topics):
+                page.overflowed = True
+        return attached.replay
+
+    def _attach(self, page: PageSession, cursor: Position, topics: Mapping[str, int]) -> Attach:
+        return Attach(
+            page.id,
+            page.session_id,
+            page.user_id,
+            page.document,
+            page.attempt,
+            cursor,
+            topics,
+            page.since,
+            self.limits.replay_chunk,
+        )
 
     async def _relearn(self, page: PageSession) -> None:
         page.relearn = False
         learned = False
         try:
+            if await is_revoked(self.broker, page.session_id, page.user_id, page.since):
+                self._end(page, CloseCode.IDENTITY, "the session has ended")
             topics = await self.broker.topics(page.id) or {}
             if _reads_on(page):
                 await self._set_topics(page, topics)

@@ -134,6 +134,7 @@ class PageSession:
         topics: each topic with the number since when it is listened to.
         document, attempt: the newest hello. Its `repeat` is in the broker's answer to it.
         epoch, position: the cursor. Everything up to `position` has been handed to the socket.
+        since: when its session or login began, in wall-clock seconds.
         held_limit: bytes that may be held while a read is under way; beyond that it reads again.
         socket: where to it writes; opaque in here.
     """
@@ -152,6 +153,7 @@ class PageSession:
         "relearn",
         "repeat",
         "session_id",
+        "since",
         "slot",
         "socket",
         "state",
@@ -172,6 +174,7 @@ class PageSession:
         attempt: int,
         epoch: str,
         position: int,
+        since: float,
         held_limit: int,
         socket: Any,
     ) -> None:
@@ -184,12 +187,13 @@ class PageSession:
         self.repeat = 0
         self.epoch = epoch
         self.position = position
+        self.since = since
         self.socket = socket
         #: when its script was last heard, and its place, in the heartbeat
         self.heard = self.slot = 0
         #: what reads on for it; one at a time
         self.task: Any = None
-        #: more came while it was reading than may be held: it must read again
+        #: more came while it was reading than may be held, or some did not: it must read again
         self.overflowed = False
         #: its record has changed: its topics must be asked for again
         self.relearn = False
@@ -245,6 +249,13 @@ class PageSession:
         """Let go of what is held, e.g. because the log will be read again; returns it."""
         held, self._held, self._held_size, self.overflowed = self._held, [], 0, False
         return held
+
+    def read_again(self) -> None:
+        """What came may be incomplete: let go of what is held, and read on from the cursor."""
+        if self.state is State.LIVE:
+            self.happened(Event.REREAD)
+        self.clear_held()
+        self.overflowed = True
 
     def hold(self, seq: int, message: Any, size: int) -> None:
         """Something has come that cannot be written yet: keep it if a read is under way, else leave it to the log."""

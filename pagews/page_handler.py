@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from . import wire
 from .broker import Answer, Position, SendClaim
 from .delegates import Outcome
-from .errors import CloseCode, EncodingError, MessageTooLarge, PageGone, ProtocolError, RemoteError
+from .errors import BrokerUnavailable, CloseCode, EncodingError, MessageTooLarge, PageGone, ProtocolError, RemoteError
 from .handler import Context, Replies, WebSocketHandler
 from .node import Arrival
 from .page import PageSession
@@ -51,7 +51,7 @@ class PageHandler(WebSocketHandler):
         if page is None:
             if type(message) is not Hello:
                 raise ProtocolError("the first frame must be a hello")
-            return self._hello(message.fields, context)
+            return self._greet(message.fields, context)
         self._site.node.heard(page)
         return _RECEIVE[type(message)](self, message, page, context)
 
@@ -63,6 +63,14 @@ class PageHandler(WebSocketHandler):
             await self._site.node.detach(self._page, left=self._left)
 
     # --- attach -------------------------------------------------------------------------------------------------------
+
+    async def _greet(self, fields: wire.HelloFields, context: Context) -> Replies:
+        try:
+            return await self._hello(fields, context)
+        except BrokerUnavailable as error:
+            site = self._site
+            site.counters.refused["broker away"] += 1
+            raise ProtocolError(site.node.return_later(), CloseCode.RESTART) from error
 
     async def _hello(self, fields: wire.HelloFields, context: Context) -> Replies:
         self._hello_limit.cancel()
@@ -182,6 +190,7 @@ class PageHandler(WebSocketHandler):
 
     async def _run(self, message: Send, page: PageSession, context: Context) -> Message | None:
         broker = self._site.node.broker
+        await broker.current()
         if message.qos == 2:
             claim = await broker.claim_send(page.id, page.document, message.id)
             if not claim.granted:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Coroutine
+from contextlib import suppress
 from functools import partial
 from typing import Any, TypeVar
 
 from .broker import Broker
 from .counters import Counters
-from .errors import PageGone
+from .errors import BrokerUnavailable, PageGone
 from .tasks import is_own_end
 
 logger = logging.getLogger("pagews")
@@ -30,6 +31,7 @@ class PageTasks:
         self._counters = counters
         self._grace = grace
         self._tasks: dict[str, set[asyncio.Task[Any]]] = {}
+        self._looking: set[asyncio.Task[None]] = set()
         self._closed = False
 
     def create(self, page_id: str, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
@@ -52,6 +54,18 @@ class PageTasks:
         """The page has ended: cancel what runs for it."""
         for task in self._tasks.get(page_id, ()):
             task.cancel()
+
+    def look_again(self) -> None:
+        """It may have been missed that pages have ended."""
+        for page_id in self._tasks:
+            looking = asyncio.create_task(self._end_if_gone(page_id))
+            self._looking.add(looking)
+            looking.add_done_callback(self._looking.discard)
+
+    async def _end_if_gone(self, page_id: str) -> None:
+        with suppress(BrokerUnavailable):  # then it looks again when the broker is back
+            if await self._broker.is_gone(page_id):
+                self.end(page_id)
 
     def close(self) -> None:
         """The process is about to stop: cancel everything, and what is created from now on at once."""

@@ -142,13 +142,12 @@ class Publisher:
         if returns(code) is not Return.BACK:
             await self.node.end_page(page_id, code, reason)
             return
-        page = self.node.pages.get(page_id)
-        if page is not None:
-            page.socket.close(code, reason)
+        await self.node.broker.close_page(page_id, code, reason)
 
-    def attached_pages(self, address: Address) -> list[Page]:
+    async def attached_pages(self, address: Address) -> list[Page]:
         """The pages of a target that are attached now. Applications call `pages` of a target."""
-        return [self._facade(page) for page in self.node.hub.listeners(address.channel) if page.id in self.node.pages]
+        pages = await self.node.broker.pages(address.channel)
+        return [Page(self, page.page_id, page.session_id, page.user_id, page.topics) for page in pages]
 
     def _draft(self, address: Address, delegate: str, data: object, receipt: Receipt | None) -> Draft:
         raw = encode_data(data, self.limits.message_down)
@@ -177,10 +176,17 @@ class Publisher:
         """A page has none any more."""
         self._tell(self.on_detach, self._facade(page))
 
-    def gone(self, page_id: str, session_id: str, user_id: str | None) -> None:
+    def detached_elsewhere(self, page_id: str, session_id: str, user_id: str | None) -> None:
+        """The process that a page was attached to has died."""
+        self._tell(self.on_detach, Page(self, page_id, session_id, user_id, ()))
+
+    def ended(self, page_id: str) -> None:
         """A page has ended: whoever asks it need not wait."""
         for receipt in self._receipts.of_channel(Address("page", page_id).channel):
             receipt.give_up()
+
+    def gone(self, page_id: str, session_id: str, user_id: str | None) -> None:
+        """A page that was once attached has ended; told in one process only."""
         self._tell(self.on_gone, Page(self, page_id, session_id, user_id, ()), may_drop=False)
 
     def answered(self, answer: Answer) -> None:

@@ -74,8 +74,8 @@ class Target:
         return await self._publisher.push(self._address, check_delegate(delegate), data, qos=qos, ttl=ttl, key=key)
 
     async def pages(self) -> list[Page]:
-        """The pages that are attached now."""
-        return self._publisher.attached_pages(self._address)
+        """The pages that are attached now, to any process."""
+        return await self._publisher.attached_pages(self._address)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Target) and self._address == other._address

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
+from tests.redis_server import RedisServer
 from tests.wire_client import TRANSPORTS, Transport
-from tools.programs import MINIMUM_NODE, find_chromium, find_nginx, find_node
+from tools.programs import MINIMUM_NODE, find_chromium, find_nginx, find_node, find_redis
 
 ON_CI = os.environ.get("CI") == "true"
 
@@ -73,6 +74,38 @@ def nginx_program() -> Path:
     if path is None:
         pytest.skip("there is no nginx; `make test` sees to it")
     return path
+
+
+@pytest.fixture(scope="session")
+def redis_program() -> Path:
+    """The machine's Redis."""
+    path = find_redis()
+    if path is None:
+        pytest.skip("there is no redis-server; `make test` sees to it")
+    return path
+
+
+@pytest.fixture(scope="session")
+def shared_redis(redis_program: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    """The Redis of this process, with what earlier tests have left in it: take `redis`."""
+    with RedisServer(redis_program, tmp_path_factory.mktemp("redis")) as server:
+        yield server
+
+
+@pytest.fixture
+async def redis(shared_redis: RedisServer) -> RedisServer:
+    """A Redis with nothing in it, for tests that leave its process and its settings as they are."""
+    await shared_redis.flush()
+    return shared_redis
+
+
+@pytest.fixture
+def own_redis(redis_program: Path, tmp_path: Path) -> Iterator[RedisServer]:
+    """A Redis of the test's own, to be killed, stopped and set as it likes."""
+    directory = tmp_path / "redis"
+    directory.mkdir()
+    with RedisServer(redis_program, directory) as server:
+        yield server
 
 
 @pytest.fixture(scope="session")

@@ -121,6 +121,12 @@ class Rig:
     def detached(self, page: PageSession) -> None:
         self.events.append(("detached", page.id))
 
+    def detached_elsewhere(self, page_id: str, session_id: str, user_id: str | None) -> None:
+        self.events.append(("detached elsewhere", page_id))
+
+    def ended(self, page_id: str) -> None:
+        """What it does to receipts is the publisher's."""
+
     def gone(self, page_id: str, session_id: str, user_id: str | None) -> None:
         self.events.append(("gone", page_id))
 

@@ -17,9 +17,11 @@ FLOORS = {
     "pure": (
         *("errors", "limits", "targets", "wire", "text_frames", "counters", "log", "form_data", "page", "variables"),
         "sends",
+        "redis_scripts",
     ),
     "asyncio": (
-        *("tasks", "time_limit", "upload", "handler", "socket", "broker", "memory_broker", "page_tasks", "delegates"),
+        *("tasks", "time_limit", "upload", "handler", "socket", "broker", "memory_broker", "redis_codec", "redis_link"),
+        *("redis_broker", "page_tasks", "delegates"),
         *("hub", "heartbeat", "inbox", "page_jobs", "node", "receipts", "push_targets", "publisher"),
     ),
     "aiohttp": (
@@ -126,8 +128,8 @@ def objection(room: str, found: Import) -> str | None:
         return "it is not in the table of this house"
     if found.room is not None and not is_below(found, room):
         return "imports run downwards only"
-    if found.top == "redis":
-        return "nothing needs redis yet"
+    if found.top == "redis" and room != "redis_link":
+        return "redis-py is for redis_link alone"
     if floor == "pure" and found.top in IMPURE | AIOHTTP:
         return "the ground floor knows no clock, no loop, no socket and no logger"
     if floor == "asyncio" and found.top in AIOHTTP and not found.for_types_only:

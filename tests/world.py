@@ -257,7 +257,7 @@ class World:
         self.rendered: list[Token] = []
         self.page_ids = itertools.count()
         #: What has been revoked, by channel, and when.
-        self.ended: dict[str, float] = {}
+        self.revoked: dict[str, float] = {}
         self.events: list[tuple[str, str, str, float]] = []
         self.closed_pages: set[str] = set()
         #: What runs for pages, by their ids.
@@ -635,6 +635,12 @@ class World:
         self.publisher.detached(page)
         self.events.append(("detached", page.id, page.document, self.now))
 
+    def detached_elsewhere(self, page_id: str, session_id: str, user_id: str | None) -> None:
+        raise BrokenPromise(f"{page_id} was attached elsewhere: there is one node")
+
+    def ended(self, page_id: str) -> None:
+        self.publisher.ended(page_id)
+
     def gone(self, page_id: str, session_id: str, user_id: str | None) -> None:
         self.publisher.gone(page_id, session_id, user_id)
         event, _, name, then = self._last_event(page_id)
@@ -697,12 +703,12 @@ class World:
     # --- helpers ------------------------------------------------------------------------------------------------------
 
     def _is_valid(self, session_id: str, user_id: str | None, since: float) -> bool:
-        if f"session:{session_id}" in self.ended:
+        if f"session:{session_id}" in self.revoked:
             return False
-        return user_id is None or since > self.ended.get(f"user:{user_id}", 0.0)
+        return user_id is None or since > self.revoked.get(f"user:{user_id}", 0.0)
 
     def _revoked(self, channel: str) -> None:
-        self.ended[channel] = self.now
+        self.revoked[channel] = self.now
         for document in self.documents:
             for link in document.links:
                 if not self.is_valid(document) and not link.socket.closed and link.socket._context.page is not None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 MINIMUM_NODE = 20
 CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome-stable", "google-chrome")
+REDIS_NAMES = ("redis-server", "valkey-server")
 
 #: Where Debian keeps what is meant for root, and out of everyone else's PATH.
 ROOTS_PROGRAMS = ("/usr/sbin", "/usr/local/sbin")
@@ -27,6 +28,14 @@ def find_nginx() -> Path | None:
     """Return the machine's nginx, which whoever is not root may run too, or None."""
     path = shutil.which("nginx", path=os.pathsep.join([os.environ.get("PATH", os.defpath), *ROOTS_PROGRAMS]))
     return Path(path) if path else None
+
+
+def find_redis() -> Path | None:
+    """Return the machine's Redis server, or the Valkey that stands in for it, or None."""
+    for name in REDIS_NAMES:
+        if path := shutil.which(name):
+            return Path(path)
+    return None
 
 
 def find_node() -> Path | None:

@@ -1,24 +1,30 @@
-"""Sees to what the project needs from the system and pip cannot install: `python3 -m tools.system venv chromium nginx`.
+"""Sees to what the project needs from the system and pip cannot install.
 
-As root on Debian it installs what is missing; anywhere else it says how to, and fails. It runs before the project has
-an environment, on whatever Python there is: standard library only, and syntax that an old Python reads too.
+`python3 -m tools.system venv chromium nginx redis-server`: as root on Debian it installs what is missing, and starts no
+service; anywhere else it says how to install it, and fails. It runs before the project has an environment, on whatever
+Python there is: standard library only, and syntax that an old Python reads too.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib.util
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
-from tools.programs import CHROMIUM_NAMES, find_chromium, find_nginx
+from tools.programs import CHROMIUM_NAMES, REDIS_NAMES, find_chromium, find_nginx, find_redis
 
 MINIMUM_PYTHON = (3, 11)
 APT_SECONDS = 900.0
+
+# Debian's packages ask it whether they may start their service; 101 forbids it.
+SERVICE_POLICY = Path("/usr/sbin/policy-rc.d")
 
 
 class Requirement(NamedTuple):
@@ -46,6 +52,11 @@ REQUIREMENTS = {
         debian="nginx",
         elsewhere="install nginx and have it in PATH",
     ),
+    "redis-server": Requirement(
+        found=lambda: find_redis() is not None,
+        debian="redis-server",
+        elsewhere="install Redis or Valkey and have it in PATH as one of " + ", ".join(REDIS_NAMES),
+    ),
 }
 
 
@@ -61,11 +72,31 @@ def install(missing: Sequence[Requirement]) -> str | None:
     commands = apt_commands([requirement.debian for requirement in missing])
     if os.geteuid() != 0:
         return " && ".join("sudo " + " ".join(command) for command in commands)
-    for command in commands:
-        print("+", " ".join(command), flush=True)
-        environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-        subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, check=True, timeout=APT_SECONDS)
+    with services_that_stay_off():
+        for command in commands:
+            print("+", " ".join(command), flush=True)
+            environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+            subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, check=True, timeout=APT_SECONDS)
     return None
+
+
+@contextlib.contextmanager
+def services_that_stay_off() -> Iterator[None]:
+    """Let no package start its service: the tests start nginx and Redis themselves, and want no port taken.
+
+    A machine that has a policy of its own keeps it.
+    """
+    try:
+        policy = os.open(SERVICE_POLICY, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o755)
+    except FileExistsError:
+        yield
+        return
+    try:
+        with os.fdopen(policy, "w") as file:
+            file.write("#!/bin/sh\nexit 101\n")
+        yield
+    finally:
+        SERVICE_POLICY.unlink()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tools import programs
-from tools.programs import CHROMIUM_NAMES, find_chromium, find_nginx, find_node
+from tools.programs import CHROMIUM_NAMES, REDIS_NAMES, find_chromium, find_nginx, find_node, find_redis
 
 
 @pytest.fixture
@@ -29,6 +29,13 @@ def test_chromium_by_any_of_its_names(name: str, folder: Path) -> None:
     assert find_chromium() is None
     program = put(folder, name)
     assert find_chromium() == program
+
+
+@pytest.mark.parametrize("name", REDIS_NAMES)
+def test_redis_by_any_of_its_names(name: str, folder: Path) -> None:
+    assert find_redis() is None
+    program = put(folder, name)
+    assert find_redis() == program
 
 
 def test_nginx_where_only_root_looks(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

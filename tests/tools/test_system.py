@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -16,6 +18,7 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A machine with no program at all; its apt, once `with_apt`, writes down what it is told."""
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr(programs, "ROOTS_PROGRAMS", ())
+    monkeypatch.setattr(system, "SERVICE_POLICY", tmp_path / "policy-rc.d")
     return tmp_path
 
 
@@ -41,8 +44,30 @@ def test_what_is_there_is_left_alone(machine: Path, capsys: pytest.CaptureFixtur
 def test_root_on_debian_installs(machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     told = with_apt(machine)
     monkeypatch.setattr(os, "geteuid", lambda: 0)
-    assert system.main(["chromium", "nginx"]) == 0
-    assert told.read_text().splitlines() == ["update", "install --yes --no-install-recommends chromium nginx"]
+    assert system.main(["chromium", "nginx", "redis-server"]) == 0
+    installs = "install --yes --no-install-recommends chromium nginx redis-server"
+    assert told.read_text().splitlines() == ["update", installs]
+
+
+@pytest.mark.parametrize("outcome", ["true", "false"])
+def test_what_is_installed_starts_no_service(machine: Path, monkeypatch: pytest.MonkeyPatch, outcome: str) -> None:
+    said = machine / "said"
+    apt = machine / "apt-get"
+    apt.write_text(f"#!/bin/sh\n'{system.SERVICE_POLICY}' redis-server start\necho $? >> '{said}'\n{outcome}\n")
+    apt.chmod(0o755)
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    with contextlib.nullcontext() if outcome == "true" else pytest.raises(subprocess.CalledProcessError):
+        system.main(["redis-server"])
+    assert set(said.read_text().split()) == {"101"}
+    assert not system.SERVICE_POLICY.exists()
+
+
+def test_the_policy_of_the_machine_is_left_alone(machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with_apt(machine)
+    system.SERVICE_POLICY.write_text("its own")
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    assert system.main(["nginx"]) == 0
+    assert system.SERVICE_POLICY.read_text() == "its own"
 
 
 def test_anyone_else_on_debian_is_told_one_command(
@@ -61,10 +86,11 @@ def test_anyone_else_on_debian_is_told_one_command(
 
 
 def test_elsewhere_one_is_told_what_is_missing(machine: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert system.main(["chromium", "nginx"]) == 1
+    assert system.main(["chromium", "nginx", "redis-server"]) == 1
     said = capsys.readouterr().err
     assert "install Chromium" in said
     assert "install nginx" in said
+    assert "install Redis or Valkey" in said
 
 
 def test_an_old_python_is_named(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,0 +1,95 @@
+"""What the Redis broker keeps and publishes, as bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final, NamedTuple
+
+import msgspec
+
+from .broker import Answer, Control, Filed
+from .errors import RemoteError
+from .wire import Binary, Draft, Message, Push, Text
+
+#: What the first byte of a filed body says.
+PUSH, TOPICS, REVOKED, CLOSE = b"p", b"t", b"r", b"c"
+
+_encode: Final = msgspec.msgpack.Encoder().encode
+_decode_draft: Final = msgspec.msgpack.Decoder(tuple[str, str, bytes, bool, int]).decode
+_decode_answer: Final = msgspec.msgpack.Decoder(tuple[int, str, str, list[str], bool, Any]).decode
+_decode_close: Final = msgspec.msgpack.Decoder(tuple[int, str]).decode
+
+
+class Published(NamedTuple):
+    """A message as it comes through pub/sub. `seq` and `prev` are 0 for what is not filed."""
+
+    epoch: str
+    seq: int
+    prev: int
+    body: bytes
+
+
+def pack(arguments: Sequence[bytes]) -> bytes:
+    """A command in Redis's protocol."""
+    parts = [b"*%d\r\n" % len(arguments)]
+    parts += [b"$%d\r\n%b\r\n" % (len(argument), argument) for argument in arguments]
+    return b"".join(parts)
+
+
+def published(data: bytes) -> Published:
+    """Raises ValueError for what no node of ours has published."""
+    epoch, seq, prev, body = data.split(b" ", 3)
+    return Published(epoch.decode(), int(seq), int(prev), body)
+
+
+def unfiled(epoch: str, body: bytes) -> bytes:
+    """What is published without a number."""
+    return b"%b 0 0 %b" % (epoch.encode(), body)
+
+
+def push_body(draft: Draft) -> bytes:
+    """A push, to be filed."""
+    return PUSH + _encode(tuple(draft))
+
+
+def close_body(code: int, reason: str) -> bytes:
+    """A wish to close a page's socket."""
+    return CLOSE + _encode((code, reason))
+
+
+def filed(seq: int, body: bytes) -> Filed:
+    """What stands in the log. Raises ValueError for what no node of ours has filed."""
+    kind = body[:1]
+    if kind == PUSH:
+        return Push(seq, Draft(*_decode_draft(body[1:])))
+    if kind == TOPICS:
+        return Control("topics", seq)
+    if kind == REVOKED:
+        return Control("revoked", seq)
+    if kind == CLOSE:
+        return Control("close", seq, *_decode_close(body[1:]))
+    raise ValueError(f"an entry of the unknown kind {kind!r}")
+
+
+def message_body(message: Message) -> bytes:
+    """A result, to be kept."""
+    return b"t" + message.payload if isinstance(message, Text) else b"b" + message.data
+
+
+def message(body: bytes) -> Message:
+    """A result that was kept."""
+    return Text.encoded(body[1:]) if body[:1] == b"t" else Binary(body[1:])
+
+
+def answer_body(answer: Answer) -> bytes:
+    """A page's answer, to be filed for whoever asked."""
+    value = answer.value
+    if isinstance(value, RemoteError):
+        value = (value.code, value.message)
+    return _encode((answer.receipt, answer.page_id, answer.document, list(answer.channels), answer.ok, value))
+
+
+def answer(body: bytes) -> Answer:
+    """An answer that was filed."""
+    receipt, page_id, document, channels, ok, value = _decode_answer(body)
+    return Answer(receipt, page_id, document, channels, ok, value if ok else RemoteError(*value))

@@ -1,0 +1,300 @@
+"""The two connections to Redis: one for calls, one to listen. The only importer of redis-py.
+
+Its connections are used and nothing above them: its clients repeat commands and renew subscriptions by themselves,
+which here would push twice (rule 23) and hide that messages were missed (rule 13).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Collection, Iterable
+from typing import Any, Final
+
+from redis.asyncio import ConnectionPool
+from redis.asyncio.connection import AbstractConnection
+from redis.exceptions import NoScriptError, ReadOnlyError, RedisError, ResponseError
+
+from .errors import BrokerUnavailable, ConfigurationError
+from .redis_codec import pack
+
+#: What a lost or refusing Redis raises.
+FAILURES: Final = (RedisError, OSError, TimeoutError)
+
+
+class UnknownScript(Exception):
+    """Redis does not know the script; nothing has run."""
+
+
+class Line:
+    """One connection. What is put goes out in order, in one piece per loop turn.
+
+    Attributes:
+        run_id: of the server it reached.
+    """
+
+    def __init__(self, connection: AbstractConnection, run_id: str) -> None:
+        self.run_id = run_id
+        self._connection = connection
+        self._out: list[bytes] = []
+        self._more = asyncio.Event()
+
+    @classmethod
+    async def open(cls, url: str, timeout: float) -> Line:
+        """Connect, within `timeout` seconds. Raises what `FAILURES` names."""
+        connection = _pool(url).make_connection()
+        try:
+            async with asyncio.timeout(timeout):
+                await connection.connect()
+                await connection.send_packed_command(pack((b"INFO", b"server")), check_health=False)
+                info: bytes = await connection.read_response()
+        except BaseException:
+            await connection.disconnect(nowait=True)
+            raise
+        _, _, rest = info.partition(b"run_id:")
+        return cls(connection, rest.split(maxsplit=1)[0].decode())
+
+    def put(self, data: bytes) -> None:
+        """Send `data`, at the end of this turn."""
+        self._out.append(data)
+        self._more.set()
+
+    async def run(self, receive: Callable[[Any], None]) -> None:
+        """Write what is put, and give every reply to `receive`, errors too, until the connection breaks; then raise.
+
+        Cancel it, and the connection is closed.
+        """
+        writing = asyncio.create_task(self._write())
+        try:
+            while True:
+                try:
+                    receive(await self._connection.read_response())
+                except ResponseError as error:
+                    receive(error)
+                    if isinstance(error, ReadOnlyError):
+                        raise
+        finally:
+            writing.cancel()
+            await asyncio.wait([writing])
+            await self._connection.disconnect(nowait=True)
+
+    async def _write(self) -> None:
+        try:
+            while True:
+                await self._more.wait()
+                self._more.clear()
+                out, self._out = self._out, []
+                await self._connection.send_packed_command(b"".join(out), check_health=False)
+        except FAILURES:
+            await self._connection.disconnect(nowait=True)  # whoever reads is told so
+
+
+def check_url(url: str) -> None:
+    """Raises ConfigurationError unless `url` is one that a connection can be made from."""
+    try:
+        _pool(url).make_connection()
+    except (ValueError, TypeError) as error:
+        raise ConfigurationError(f"broker={_without_password(url)!r}: {error}") from error
+
+
+def _without_password(url: str) -> str:
+    head, at, tail = url.rpartition("@")
+    return f"{head.partition('://')[0]}://…@{tail}" if at else url
+
+
+def _pool(url: str) -> ConnectionPool:
+    # It reads addresses with all their options; its connections are made one by one.
+    return ConnectionPool.from_url(url, protocol=2, socket_timeout=None, retry=None, health_check_interval=0)
+
+
+class _Call:
+    __slots__ = ("deadline", "reply", "request")
+
+    def __init__(self, request: bytes, reply: asyncio.Future[Any], deadline: float) -> None:
+        self.request = request
+        self.reply = reply
+        self.deadline = deadline
+
+
+class Calls:
+    """Commands and their replies, over one line after another; those of a loop turn share a write.
+
+    Never sent twice. One whose reply is lost with its line fails with `BrokerUnavailable.unknown`; one that waits for a
+    line fails after its time without.
+    """
+
+    def __init__(self, timeout: float) -> None:
+        self._timeout = timeout
+        self._line: Line | None = None
+        self._waiting: deque[_Call] = deque()
+        self._sent: deque[_Call] = deque()
+
+    async def __call__(self, *arguments: bytes) -> Any:
+        """The reply to a command.
+
+        Raises:
+            BrokerUnavailable: none came in time, or Redis refuses it. UnknownScript: it was one.
+        """
+        loop = asyncio.get_running_loop()
+        call = _Call(pack(arguments), loop.create_future(), loop.time() + self._timeout)
+        if self._line is None:
+            self._waiting.append(call)
+        else:
+            self._send(self._line, call)
+        return await call.reply
+
+    async def run(self, line: Line) -> None:
+        """Use `line` until it breaks; then raise what broke it."""
+        self._line = line
+        while self._waiting:
+            call = self._waiting.popleft()
+            if not call.reply.done():
+                self._send(line, call)
+        watching = asyncio.create_task(self._watch())
+        reading = asyncio.create_task(line.run(self._receive))
+        try:
+            await asyncio.wait([watching, reading], return_when=asyncio.FIRST_COMPLETED)
+            (watching if watching.done() else reading).result()
+        finally:
+            self._line = None
+            for task in (watching, reading):
+                task.cancel()
+            await asyncio.wait([watching, reading])
+            for call in self._sent:
+                _fail(call, BrokerUnavailable("Redis was lost before it had answered", unknown=True))
+            self._sent.clear()
+
+    def expire(self) -> None:
+        """Give up what has waited for a line too long. Called at a steady pace."""
+        now = asyncio.get_running_loop().time()
+        while self._waiting and self._waiting[0].deadline <= now:
+            _fail(self._waiting.popleft(), BrokerUnavailable("Redis is away"))
+
+    def give_up(self) -> None:
+        """There will be no line any more."""
+        while self._waiting:
+            _fail(self._waiting.popleft(), BrokerUnavailable("the broker has stopped"))
+
+    def _send(self, line: Line, call: _Call) -> None:
+        self._sent.append(call)
+        line.put(call.request)
+
+    def _receive(self, reply: Any) -> None:
+        call = self._sent.popleft()
+        if isinstance(reply, NoScriptError):
+            _fail(call, UnknownScript())
+        elif isinstance(reply, ResponseError):
+            _fail(call, BrokerUnavailable(f"Redis refuses: {reply}"))
+        elif not call.reply.done():
+            call.reply.set_result(reply)
+
+    async def _watch(self) -> None:
+        """Raises TimeoutError when the oldest call has waited for its reply too long."""
+        loop = asyncio.get_running_loop()
+        late = 0
+        while True:
+            await asyncio.sleep(self._timeout / 20)
+            # Seen twice, with a turn for what has come in between: it may have been this process that slept.
+            late = late + 1 if self._sent and self._sent[0].deadline <= loop.time() else 0
+            if late > 1:
+                raise TimeoutError(f"Redis has not answered for {self._timeout:g} s")
+
+
+def _fail(call: _Call, error: Exception) -> None:
+    if not call.reply.done():
+        call.reply.set_exception(error)
+
+
+class Subscriptions:
+    """What a node listens to, over one line after another.
+
+    Arguments:
+        receive: called with the channel and the data of every message.
+    """
+
+    def __init__(self, receive: Callable[[bytes, bytes], None]) -> None:
+        self._receive = receive
+        self._line: Line | None = None
+        #: Each channel with whether its last SUBSCRIBE is confirmed (rule 12).
+        self._wanted: dict[bytes, asyncio.Future[None]] = {}
+        #: What was sent, in the order in which Redis confirms it; None: an UNSUBSCRIBE.
+        self._unconfirmed: deque[asyncio.Future[None] | None] = deque()
+
+    def __len__(self) -> int:
+        return len(self._wanted)
+
+    async def add(self, channels: Iterable[bytes]) -> None:
+        """Listen to `channels`; returns when all are confirmed."""
+        pending = self.want(channels)
+        if pending:
+            await asyncio.wait(pending)
+
+    def want(self, channels: Iterable[bytes]) -> list[asyncio.Future[None]]:
+        """Listen to `channels`, on the next line if there is none; returns what is not confirmed yet."""
+        pending = []
+        new = []
+        for channel in channels:
+            confirmed = self._wanted.get(channel)
+            if confirmed is None:
+                confirmed = self._wanted[channel] = asyncio.get_running_loop().create_future()
+                new.append(channel)
+            if not confirmed.done():
+                pending.append(confirmed)
+        self._subscribe(new)
+        return pending
+
+    def discard(self, channels: Collection[bytes]) -> None:
+        """Do not listen to `channels` any more."""
+        known = [channel for channel in channels if channel in self._wanted]
+        for channel in known:
+            _confirm(self._wanted.pop(channel))
+        if known and self._line is not None:
+            self._unconfirmed.extend([None] * len(known))
+            self._line.put(pack((b"UNSUBSCRIBE", *known)))
+
+    async def run(self, line: Line, whole: Callable[[], Awaitable[None]]) -> None:
+        """Use `line` until it breaks; then raise what broke it. `whole` is awaited when all is confirmed on it."""
+        self._line = line
+        self._unconfirmed.clear()
+        loop = asyncio.get_running_loop()
+        for channel, confirmed in self._wanted.items():
+            if confirmed.done():
+                self._wanted[channel] = loop.create_future()
+        pending = list(self._wanted.values())
+        self._subscribe(list(self._wanted))
+        reading = asyncio.create_task(line.run(self._read))
+        using = asyncio.create_task(self._use(pending, whole))
+        try:
+            await asyncio.wait([reading, using], return_when=asyncio.FIRST_COMPLETED)
+            (using if using.done() else reading).result()
+        finally:
+            self._line = None
+            for task in (reading, using):
+                task.cancel()
+            await asyncio.wait([reading, using])
+
+    async def _use(self, pending: list[asyncio.Future[None]], whole: Callable[[], Awaitable[None]]) -> None:
+        if pending:
+            await asyncio.wait(pending)
+        await whole()
+
+    def _subscribe(self, channels: Collection[bytes]) -> None:
+        if channels and self._line is not None:
+            self._unconfirmed.extend(self._wanted[channel] for channel in channels)
+            self._line.put(pack((b"SUBSCRIBE", *channels)))
+
+    def _read(self, reply: Any) -> None:
+        if isinstance(reply, Exception):
+            raise reply
+        kind, channel, data = reply
+        if kind == b"message":
+            self._receive(channel, data)
+            return
+        confirmed = self._unconfirmed.popleft()
+        if confirmed is not None:
+            _confirm(confirmed)
+
+
+def _confirm(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)

@@ -1,0 +1,98 @@
+-- The record of a page: a hash, with what it listens to as fields "topic:<name>" once it has `learned` them.
+
+-- Seconds after which a record is looked at again whose page could still resume, because ticks have come late.
+local RECORD_RETRY = 1
+
+local function key_of(page)
+    return prefix .. 'page:' .. page
+end
+
+local function record_of(page)
+    local flat = redis.call('HGETALL', key_of(page))
+    if #flat == 0 then
+        return nil
+    end
+    local record = {}
+    for index = 1, #flat, 2 do
+        record[flat[index]] = flat[index + 1]
+    end
+    return record
+end
+
+-- The topics of a record with the number since when, as a flat list; nil while those of its token are all.
+local function topics_of(record)
+    if not record.learned then
+        return nil
+    end
+    local topics = {}
+    for field, value in pairs(record) do
+        local name = string.match(field, '^topic:(.*)$')
+        if name then
+            topics[#topics + 1] = name
+            topics[#topics + 1] = value
+        end
+    end
+    return topics
+end
+
+local function expect(page, seconds)
+    redis.call('ZADD', prefix .. 'due', string.format('%.6f', now + seconds), page)
+end
+
+-- The record of a page that has only been rendered: it ends as that of one that was detached now.
+local function new_record(page)
+    redis.call('HSET', key_of(page), 'head', digits(seq))
+    expect(page, retention + RECORD_MARGIN)
+    return { head = digits(seq) }
+end
+
+local function has_ended(page, record)
+    return (record and record.gone) or redis.call('EXISTS', prefix .. 'gone:' .. page) == 1
+end
+
+-- Who is attached: the pages by channel, and by node.
+local function each_presence(command, page, record)
+    redis.call(command, prefix .. 'here:session:' .. record.session, page)
+    if record.user then
+        redis.call(command, prefix .. 'here:user:' .. record.user, page)
+    end
+    local topics = topics_of(record) or {}
+    for index = 1, #topics, 2 do
+        redis.call(command, prefix .. 'here:topic:' .. topics[index], page)
+    end
+    redis.call(command, prefix .. 'pages:' .. record.node, page)
+end
+
+-- Its socket has ended.
+local function let_go(page, record)
+    each_presence('SREM', page, record)
+    record.attached = nil
+    redis.call('HDEL', key_of(page), 'attached')
+    redis.call('HSET', key_of(page), 'head', digits(seq))
+    expect(page, record.left and grace or retention + RECORD_MARGIN)
+end
+
+-- Nobody will ask for the results of its document any more: what was claimed stays so, without them.
+local function forget_results(page, record)
+    local top = redis.call('HGET', prefix .. 'sends:' .. page, 'top')
+    if top then
+        record.low = digits(tonumber(top) + 1)
+        redis.call('HSET', key_of(page), 'low', record.low)
+        redis.call('DEL', prefix .. 'sends:' .. page)
+    end
+end
+
+-- The page is gone, which every node is told; true when it was once attached, and this is the first to find out.
+local function finish(page, record)
+    if record.gone then
+        return false
+    end
+    record.gone = '1'
+    redis.call('HSET', key_of(page), 'gone', '1')
+    redis.call('HDEL', key_of(page), 'size')
+    redis.call('DEL', prefix .. 'variables:' .. page)
+    forget_results(page, record)
+    redis.call('SET', prefix .. 'gone:' .. page, '1', 'PX', milliseconds(retention))
+    redis.call('PUBLISH', prefix .. 'nodes', 'ended ' .. page)
+    return record.document ~= nil
+end

@@ -1,0 +1,87 @@
+-- A node's sign of life, once a second: claims the epoch for this server, lets time pass, ends what is due, lets go of
+-- the pages of nodes that died, and publishes the head to the node's own channel (rule 8).
+--
+-- ARGV: the epoch that the node knows, node, an epoch to claim if need be, whether it is the node's first, seconds after which a node counts as
+-- dead, and the settings of the log: retention, entries and bytes of a channel, grace, results kept.
+-- Returns: epoch, head, watermark, eviction policy, whether the node counted as dead, the pages that are gone and those
+-- that were detached, each as page, session and user or ''.
+
+-- Pages that end, and pages of dead nodes, in one probe.
+local MOST = 200
+
+local node, lease = ARGV[2], tonumber(ARGV[5])
+
+-- Rules 4 and 18: another server, or one that evicts, has another log, however much it looks like the one before.
+local server = redis.call('INFO', 'server')
+local run_id = string.match(server, 'run_id:(%w+)')
+local evicted = string.match(redis.call('INFO', 'stats'), 'evicted_keys:(%d+)')
+local policy = string.match(redis.call('INFO', 'memory'), 'maxmemory_policy:([%w-]+)')
+local known = redis.call('HMGET', KEYS[1], 'run_id', 'evicted', 'probed')
+if not epoch or known[1] ~= run_id or known[2] ~= evicted then
+    epoch = ARGV[3]
+    seq = seq + 1
+    watermark = seq
+    ticked = now
+    redis.call('DEL', prefix .. 'ticks')
+    redis.call('HSET', KEYS[1], 'epoch', epoch, 'run_id', run_id, 'evicted', evicted, 'seq', digits(seq), 'watermark',
+        digits(watermark), 'ticked', string.format('%.6f', ticked))
+end
+if ARGV[4] == '1' then
+    retention, channel_entries, channel_bytes = tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8])
+    grace, results_kept = tonumber(ARGV[9]), tonumber(ARGV[10])
+    redis.call('HSET', KEYS[1], 'retention', ARGV[6], 'entries', ARGV[7], 'bytes', ARGV[8], 'grace', ARGV[9],
+        'results', ARGV[10])
+end
+tick()
+
+-- If nobody has probed for long, it was the server that was away, and no node.
+local silence = now - tonumber(known[3] or now)
+if silence > 3 then
+    for _, other in ipairs(redis.call('ZRANGE', prefix .. 'alive', 0, -1)) do
+        redis.call('ZINCRBY', prefix .. 'alive', silence, other)
+    end
+end
+local counted_as_dead = ARGV[1] == epoch and not redis.call('ZSCORE', prefix .. 'alive', node)
+redis.call('ZADD', prefix .. 'alive', string.format('%.6f', now), node)
+redis.call('HSET', KEYS[1], 'probed', string.format('%.6f', now))
+
+local function add(list, page, record)
+    list[#list + 1] = page
+    list[#list + 1] = record.session
+    list[#list + 1] = record.user or ''
+end
+
+local detached = {}
+for _, dead in ipairs(redis.call('ZRANGEBYSCORE', prefix .. 'alive', '-inf', string.format('%.6f', now - lease))) do
+    for _, page in ipairs(redis.call('SPOP', prefix .. 'pages:' .. dead, MOST)) do
+        local record = record_of(page)
+        if record and record.attached and record.node == dead then
+            let_go(page, record)
+            add(detached, page, record)
+        end
+    end
+    if redis.call('EXISTS', prefix .. 'pages:' .. dead) == 0 then
+        redis.call('ZREM', prefix .. 'alive', dead)
+    end
+end
+
+local gone = {}
+for _, page in ipairs(redis.call('ZRANGEBYSCORE', prefix .. 'due', '-inf', string.format('%.6f', now), 'LIMIT', 0, MOST)) do
+    redis.call('ZREM', prefix .. 'due', page)
+    local record = record_of(page)
+    if record and not record.attached then
+        -- Rule 6: a record outlives every cursor of its page, which would else resume without its topics.
+        local may_resume, was_gone = watermark <= tonumber(record.head), record.gone
+        if (not may_resume or record.left) and finish(page, record) then
+            add(gone, page, record)
+        end
+        if may_resume then
+            expect(page, math.max(was_gone and 0 or retention + RECORD_MARGIN - grace, RECORD_RETRY))
+        else
+            redis.call('DEL', key_of(page), prefix .. 'variables:' .. page, prefix .. 'sends:' .. page)
+        end
+    end
+end
+
+redis.call('PUBLISH', prefix .. 'node:' .. node, 'position ' .. epoch .. ' ' .. digits(seq))
+return { epoch, digits(seq), digits(watermark), policy, counted_as_dead and 1 or 0, gone, detached }
