@@ -94,7 +94,7 @@ def setup(
     node = Node(_broker(broker, limits), publisher, counters, limits, new_id)
     publisher.node = node
     identities = Identities(sessions or CookieStorage(keys), user)
-    identities.broker = node.broker
+    identities.node = node
     site = Site(
         app=app,
         limits=limits,

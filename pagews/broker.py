@@ -19,8 +19,8 @@ from .wire import Draft, Message, Push
 class Control(NamedTuple):
     """An entry of the log that is for the nodes, not for browsers.
 
-    `kind`: `topics` (a page's record has changed), `revoked` (a session or user has ended) or, unfiled, `close` (the
-    page's socket is to be closed with `code` and `reason`).
+    `kind`: `topics` (a page's record has changed), `revoked` (a session or user has ended), `unreadable` (no node has
+    filed that) or, unfiled, `close` (the page's socket is to be closed with `code` and `reason`).
     """
 
     kind: str

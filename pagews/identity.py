@@ -12,9 +12,10 @@ import msgspec
 from aiohttp import web
 from aiohttp_session import AbstractStorage, Session, SessionData
 
-from .broker import Broker, is_revoked
+from .broker import is_revoked
 from .encryption import Encryption
-from .errors import ConfigurationError
+from .errors import BrokerUnavailable, ConfigurationError
+from .node import Node
 from .targets import Address, check_name
 from .tokens import new_id
 
@@ -108,17 +109,29 @@ class Identities:
     def __init__(self, storage: AbstractStorage, user: UserFunction | None) -> None:
         self.storage = storage
         self._user = user
-        self.broker: Broker
+        self.node: Node
 
     async def load(self, request: web.Request) -> Identity:
         """The identity of a request, read once. A revoked session or login is none.
 
         Nothing is written: the answer to a request that came with an old cookie may arrive behind the one that brought
         the new cookie, and would take it away again.
+
+        Raises:
+            web.HTTPServiceUnavailable: the broker is away.
         """
         known = self.known(request)
         if known is not None:
             return known
+        try:
+            return await self._read(request)
+        except BrokerUnavailable as error:
+            # Whether it has ended is not known: it may be neither accepted nor refused.
+            raise web.HTTPServiceUnavailable(
+                text="The session cannot be checked at the moment.\n", headers={"Retry-After": "2"}
+            ) from error
+
+    async def _read(self, request: web.Request) -> Identity:
         session = await aiohttp_session.get_session(request)
         session_id, since = session.get(SESSION_ID), session.get(SINCE)
         user_id = await self._user_of(request, session)
@@ -133,7 +146,7 @@ class Identities:
 
     async def is_revoked(self, session_id: str, user_id: str | None, since: float) -> bool:
         """Whether a session, or what its user had since then, has ended."""
-        return await is_revoked(self.broker, session_id, user_id, since)
+        return await is_revoked(self.node.broker, session_id, user_id, since)
 
     def known(self, request: web.Request) -> Identity | None:
         """The identity of a request, if it has been read."""
@@ -172,7 +185,7 @@ class Identities:
         session[SESSION_ID], session[SINCE] = identity.session_id, identity.since
         request[_IDENTITY] = identity
         if isinstance(old, str):
-            await self.broker.revoke(Address.session(old).channel)
+            await self.node.revoke(Address.session(old).channel)
 
     async def _user_of(self, request: web.Request, session: Session) -> str | None:
         user_id = session.get(USER_ID) if self._user is None else await self._user(request)

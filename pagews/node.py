@@ -225,6 +225,18 @@ class Node:
         await self.broker.close_page(page_id, code, reason)
         await self.broker.end(page_id)
 
+    async def revoke(self, channel: str) -> None:
+        """End a browser session, or all sessions that a user has now.
+
+        Raises:
+            BrokerUnavailable: only the pages of this process have been closed (rule 22).
+        """
+        try:
+            await self.broker.revoke(channel)
+        except BrokerUnavailable:
+            self.deliver(channel, Control("revoked", 0))
+            raise
+
     # --- visits: what a page sends by other ways than its socket ------------------------------------------------------
 
     async def visit(self, arrival: Arrival) -> PageSession:
@@ -321,6 +333,8 @@ class Node:
             self._end(page, CloseCode.IDENTITY, "the session has ended")
         elif message.kind == "topics":
             self._learn_topics(page)
+        elif message.kind != "close":
+            self.counters.refused["log entry"] += 1
         elif returns(message.code) is not Return.BACK:
             self._end(page, message.code, message.reason)
         elif self.pages.get(page.id) is page:
@@ -380,7 +394,7 @@ class Node:
                 self.counters.replayed += 1
                 self.counters.delivered += 1
                 page.socket.send_info(message)
-            else:
+            elif message.kind == "topics" or message.kind == "revoked":
                 # Rule 21: what comes behind it was read without the topics that it announces. Rule 22: or after its
                 # identity has ended.
                 page.relearn = True

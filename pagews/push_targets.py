@@ -96,8 +96,12 @@ class IdentityTarget(Target):
         """End it: its open pages are closed with 4503, and what it has is not accepted any more.
 
         For a session: the session id. For a user: every login of that user up to now.
+
+        Raises:
+            BrokerUnavailable: other processes do not know of it, and neither will the next hello: do it again. The
+                pages of this process have been closed.
         """
-        await self._publisher.node.broker.revoke(self._address.channel)
+        await self._publisher.node.revoke(self._address.channel)
 
 
 class PageTarget(Target):

@@ -76,7 +76,9 @@ class RedisBroker(Broker):
         self._heard = asyncio.Event()
         self._heard_at = 0.0
         self._lasts: dict[bytes, int] = {}
-        self._results: dict[tuple[str, int], asyncio.Event] = {}
+        #: Set, and made anew, when a send that another process runs may have its result, or never get one.
+        self._news = asyncio.Event()
+        self._taking = asyncio.Lock()
         self._is_first = True
         self._is_away = False
         self._running: asyncio.Task[None] | None = None
@@ -107,6 +109,11 @@ class RedisBroker(Broker):
             raise BrokerUnavailable("Redis was not reached: see the log")
 
     async def stop(self) -> None:
+        if self._calls.connected:
+            with suppress(BrokerUnavailable, TimeoutError):
+                async with asyncio.timeout(self._limits.broker):
+                    # Whatever it has left attached, others let go of at once.
+                    await self._calls(b"ZADD", self._prefix + b"alive", b"XX", b"0", self._node)
         tasks = [task for task in (self._running, self._probing, *self._tasks) if task is not None]
         for task in tasks:
             task.cancel()
@@ -135,6 +142,8 @@ class RedisBroker(Broker):
                     raise
                 pause = FIRST_PAUSE if not self._is_away else min(2 * pause, LAST_PAUSE)
                 self._has_gone(error)
+            except Exception:  # whatever it was, pages wait for another connection
+                logger.exception("what came from Redis could not be used: the connections are made anew")
             self._calls.expire()
             await asyncio.sleep(random.uniform(pause / 2, pause))
 
@@ -286,9 +295,15 @@ class RedisBroker(Broker):
     def _receive(self, channel: bytes, data: bytes) -> None:
         if channel == self._node_channel or channel == self._prefix + b"nodes":
             kind, _, rest = data.partition(b" ")
-            _NOTICES[kind](self, *rest.decode().split())
+            notice = _NOTICES.get(kind)
+            if notice is not None:  # else a later version has sent it
+                notice(self, *rest.decode().split())
             return
-        message = codec.published(data)
+        try:
+            message = codec.published(data)
+        except ValueError:
+            logger.error("somebody publishes what is not ours on %r", channel)
+            return
         epoch = self._epoch.decode()
         if message.epoch != epoch:
             if message.seq:
@@ -305,6 +320,8 @@ class RedisBroker(Broker):
 
     def _follows(self, channel: bytes, seq: int, prev: int) -> bool:
         """Whether nothing is missing on a channel before an entry."""
+        if not self._subscriptions.are_confirmed(channel):
+            return True
         last = self._lasts.get(channel)
         self._lasts[channel] = seq
         return last is None or prev <= last
@@ -318,8 +335,7 @@ class RedisBroker(Broker):
         self._heard_at = asyncio.get_running_loop().time()
         heard, self._heard = self._heard, asyncio.Event()
         heard.set()
-        for waiting in self._results.values():
-            waiting.set()  # whoever runs it may have died
+        self._hear_result()  # whoever runs one may have died
 
     def _hear_ended(self, page_id: str) -> None:
         self._receiver.ended(page_id)
@@ -327,10 +343,9 @@ class RedisBroker(Broker):
     def _hear_superseded(self, page_id: str, document: str, attempt: str, repeat: str) -> None:
         self._receiver.superseded(page_id, Owner(document, int(attempt), repeat=int(repeat)))
 
-    def _hear_result(self, page_id: str, send_id: str) -> None:
-        waiting = self._results.get((page_id, int(send_id)))
-        if waiting is not None:
-            waiting.set()
+    def _hear_result(self) -> None:
+        news, self._news = self._news, asyncio.Event()
+        news.set()
 
     def _hear_answers(self) -> None:
         self._start(self._take_answers())
@@ -456,6 +471,12 @@ class RedisBroker(Broker):
         return Owner(document.decode(), int(attempt), bool(left), int(again))
 
     async def detach(self, page_id: str, owner: Owner, *, left: bool) -> None:
+        try:
+            await self._detach(page_id, owner, left)
+        except BrokerUnavailable:
+            self._start(self._detach_later(page_id, owner, left))
+
+    async def _detach(self, page_id: str, owner: Owner, left: bool) -> None:
         await self._run_script(
             scripts.DETACH,
             page_id.encode(),
@@ -464,6 +485,15 @@ class RedisBroker(Broker):
             b"%d" % owner.repeat,
             b"1" if left else b"",
         )
+
+    async def _detach_later(self, page_id: str, owner: Owner, left: bool) -> None:
+        """Nobody else lets go of the page of a process that lives."""
+        while True:
+            await self._whole.wait()
+            with suppress(BrokerUnavailable):
+                await self._detach(page_id, owner, left)
+                return
+            await asyncio.sleep(random.uniform(FIRST_PAUSE / 2, FIRST_PAUSE))
 
     async def set_topics(
         self, page_id: str, rendered: Collection[str], add: Collection[str], remove: Collection[str]
@@ -573,24 +603,20 @@ class RedisBroker(Broker):
 
     async def _claim(self, page_id: str, document: str, send_id: int, *, claim: bool) -> SendClaim | None:
         """None: another node ran it a moment ago, and has a result now, or has died."""
-        key = (page_id, send_id)
-        ready = self._results[key] = self._results.get(key) or asyncio.Event()
-        try:
-            state, result, cost = await self._run_script(
-                scripts.CLAIM,
-                self._node,
-                page_id.encode(),
-                document.encode(),
-                b"%d" % send_id,
-                b"1" if claim else b"",
-                b"%r" % self._limits.lease,
-            )
-            self._count_cost(cost)
-            if state == b"running":
-                await ready.wait()
-                return None
-        finally:
-            self._results.pop(key, None)
+        news = self._news
+        state, result, cost = await self._run_script(
+            scripts.CLAIM,
+            self._node,
+            page_id.encode(),
+            document.encode(),
+            b"%d" % send_id,
+            b"1" if claim else b"",
+            b"%r" % self._limits.lease,
+        )
+        self._count_cost(cost)
+        if state == b"running":
+            await news.wait()
+            return None
         if state == b"done":
             return SendClaim(False, codec.message(result))
         return SendClaim(state == b"free")
@@ -616,9 +642,10 @@ class RedisBroker(Broker):
     async def _take_answers(self) -> None:
         """Take those that were filed for this node; one whose taking is interrupted is taken again."""
         key = self._prefix + b"answers:" + self._node
-        bodies = await self._calls(b"LRANGE", key, b"0", b"-1")
-        if bodies:
-            await self._calls(b"LTRIM", key, b"%d" % len(bodies), b"-1")
+        async with self._taking:
+            bodies = await self._calls(b"LRANGE", key, b"0", b"-1")
+            if bodies:
+                await self._calls(b"LTRIM", key, b"%d" % len(bodies), b"-1")
         for body in bodies:
             self._receiver.answered(codec.answer(body))
 

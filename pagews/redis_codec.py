@@ -58,17 +58,16 @@ def close_body(code: int, reason: str) -> bytes:
 
 
 def filed(seq: int, body: bytes) -> Filed:
-    """What stands in the log. Raises ValueError for what no node of ours has filed."""
+    """What stands in the log; what no node of ours has filed is a `Control` of the kind `unreadable`."""
     kind = body[:1]
-    if kind == PUSH:
-        return Push(seq, Draft(*_decode_draft(body[1:])))
-    if kind == TOPICS:
-        return Control("topics", seq)
-    if kind == REVOKED:
-        return Control("revoked", seq)
-    if kind == CLOSE:
-        return Control("close", seq, *_decode_close(body[1:]))
-    raise ValueError(f"an entry of the unknown kind {kind!r}")
+    try:
+        if kind == PUSH:
+            return Push(seq, Draft(*_decode_draft(body[1:])))
+        if kind == CLOSE:
+            return Control("close", seq, *_decode_close(body[1:]))
+    except msgspec.MsgspecError:
+        return Control("unreadable", seq)
+    return Control({TOPICS: "topics", REVOKED: "revoked"}.get(kind, "unreadable"), seq)
 
 
 def message_body(message: Message) -> bytes:

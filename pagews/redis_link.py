@@ -7,6 +7,7 @@ which here would push twice (rule 23) and hide that messages were missed (rule 1
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import deque
 from collections.abc import Awaitable, Callable, Collection, Iterable
 from typing import Any, Final
@@ -17,6 +18,9 @@ from redis.exceptions import NoScriptError, ReadOnlyError, RedisError, ResponseE
 
 from .errors import BrokerUnavailable, ConfigurationError
 from .redis_codec import pack
+
+#: Bytes of commands that wait for their replies at most.
+MOST_BYTES: Final = 64 * 1024 * 1024
 
 #: What a lost or refusing Redis raises.
 FAILURES: Final = (RedisError, OSError, TimeoutError)
@@ -126,6 +130,10 @@ class Calls:
     def __init__(self, timeout: float) -> None:
         self._timeout = timeout
         self._line: Line | None = None
+        #: When there was a line for the last time.
+        self._lost_at = -math.inf
+        #: Of the calls that have no reply yet.
+        self._bytes = 0
         self._waiting: deque[_Call] = deque()
         self._sent: deque[_Call] = deque()
 
@@ -136,12 +144,21 @@ class Calls:
             BrokerUnavailable: none came in time, or Redis refuses it. UnknownScript: it was one.
         """
         loop = asyncio.get_running_loop()
-        call = _Call(pack(arguments), loop.create_future(), loop.time() + self._timeout)
+        request = pack(arguments)
+        if self._line is None and loop.time() > self._lost_at + self._timeout:
+            raise BrokerUnavailable("Redis is away")
+        if self._bytes > MOST_BYTES:
+            raise BrokerUnavailable(f"more than {MOST_BYTES} bytes wait for Redis to answer")
+        call = _Call(request, loop.create_future(), loop.time() + self._timeout)
+        self._bytes += len(request)
         if self._line is None:
             self._waiting.append(call)
         else:
             self._send(self._line, call)
-        return await call.reply
+        try:
+            return await call.reply
+        finally:
+            self._bytes -= len(request)
 
     async def run(self, line: Line) -> None:
         """Use `line` until it breaks; then raise what broke it."""
@@ -157,6 +174,7 @@ class Calls:
             (watching if watching.done() else reading).result()
         finally:
             self._line = None
+            self._lost_at = asyncio.get_running_loop().time()
             for task in (watching, reading):
                 task.cancel()
             await asyncio.wait([watching, reading])
@@ -169,6 +187,11 @@ class Calls:
         now = asyncio.get_running_loop().time()
         while self._waiting and self._waiting[0].deadline <= now:
             _fail(self._waiting.popleft(), BrokerUnavailable("Redis is away"))
+
+    @property
+    def connected(self) -> bool:
+        """Whether there is a line."""
+        return self._line is not None
 
     def give_up(self) -> None:
         """There will be no line any more."""
@@ -222,6 +245,11 @@ class Subscriptions:
 
     def __len__(self) -> int:
         return len(self._wanted)
+
+    def are_confirmed(self, channel: bytes) -> bool:
+        """Whether everything that is published on a channel comes here."""
+        confirmed = self._wanted.get(channel)
+        return confirmed is not None and confirmed.done()
 
     async def add(self, channels: Iterable[bytes]) -> None:
         """Listen to `channels`; returns when all are confirmed."""

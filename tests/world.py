@@ -222,7 +222,7 @@ class World:
         self.publisher.node = self.node
         self.tokens = Tokens(_KEYS, self.limits.token_life, loop.time)
         self.identities = Identities(CookieStorage(_KEYS), None)
-        self.identities.broker = self.broker
+        self.identities.node = self.node
         table = DelegateTableDef()
         table.on("work")(self._work)
         delegates = Delegates(self.counters, self.limits.callback)

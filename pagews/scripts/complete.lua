@@ -17,6 +17,6 @@ while size > channel_bytes and redis.call('HLEN', key) > 3 do
     size = tonumber(redis.call('HGET', key, 'size'))
 end
 if record.node ~= node then
-    redis.call('PUBLISH', prefix .. 'node:' .. record.node, 'result ' .. page .. ' ' .. id)
+    redis.call('PUBLISH', prefix .. 'node:' .. record.node, 'result')
 end
 return { 'ok', cost }
