@@ -63,7 +63,8 @@ def setup(
     Arguments:
         secret_key: a Fernet key or several, for page tokens and the session cookie: the first encrypts, all decrypt.
             None: `PAGEWS_SECRET_KEY` of the environment, several separated by spaces or commas.
-        broker: `memory://`, or a `Broker`.
+        broker: `memory://`; `redis://HOST:PORT` (also `rediss://`, `unix://`) where there are several processes, which
+            takes the extra `pagews[redis]`; or a `Broker`.
         prefix: the path of pagews's routes.
         public_prefix: what the browser sees instead, when a proxy strips a path.
         sessions: an aiohttp-session storage. None: what the application has set up before, else an encrypted cookie.
@@ -159,7 +160,7 @@ def _broker(broker: str | Broker, limits: Limits) -> Broker:
         return broker
     if broker == "memory://":
         return MemoryBroker(limits)
-    if broker.startswith(("redis://", "rediss://", "unix://")):
+    if str(broker).startswith(("redis://", "rediss://", "unix://")):
         try:
             from .redis_broker import RedisBroker
         except ModuleNotFoundError as error:

@@ -153,7 +153,12 @@ class Broker(abc.ABC):
     @property
     @abc.abstractmethod
     def position(self) -> Position:
-        """Up to where this node has been handed everything."""
+        """Up to where this node has been handed everything (rule 8)."""
+
+    @property
+    @abc.abstractmethod
+    def head(self) -> Position:
+        """The highest number that this node knows to be given out: what a page that is rendered now begins after."""
 
     @abc.abstractmethod
     async def current(self) -> None:

@@ -127,6 +127,10 @@ class MemoryBroker(Broker):
     async def current(self) -> None:
         """What is revoked is known at once: there is one node."""
 
+    @property
+    def head(self) -> Position:
+        return self.position
+
     # --- pushes -------------------------------------------------------------------------------------------------------
 
     async def publish(self, channel: str, draft: Draft, *, ttl: float | None = None, key: str | None = None) -> int:
@@ -308,10 +312,12 @@ class MemoryBroker(Broker):
         return None if record is None or record.variables is None else record.variables.get(name)
 
     def _store(self, page_id: str, name: str, value: bytes | None) -> None:
+        if value is not None and len(value) > self._limits.variable_bytes:
+            raise LimitExceeded("variable_bytes", len(value), self._limits.variable_bytes)
         record = self._lasting(page_id)
         variables = Variables() if record is None or record.variables is None else record.variables
         growth = variables.growth(name, value)
-        self._check_bounds(len(value or b""), variables.size + growth, growth)
+        self._check_bounds(variables.size + growth, growth)
         if record is None and value is not None:
             record = self._new_record(page_id)
         if record is not None:
@@ -319,10 +325,8 @@ class MemoryBroker(Broker):
             record.variables = variables
             self._variables_size += growth
 
-    def _check_bounds(self, size: int, page_size: int, growth: int) -> None:
+    def _check_bounds(self, page_size: int, growth: int) -> None:
         limits = self._limits
-        if size > limits.variable_bytes:
-            raise LimitExceeded("variable_bytes", size, limits.variable_bytes)
         if growth > 0 and page_size > limits.page_bytes:
             raise LimitExceeded("page_bytes", page_size, limits.page_bytes)
         if growth > 0 and self._variables_size + growth > limits.pages_bytes:

@@ -66,6 +66,8 @@ class RedisBroker(Broker):
         self._receiver: Receiver
         self._position = Position("", 0)
         self._epoch = b""
+        #: The highest number of a push of this process in this epoch.
+        self._filed = 0
         #: Set while pub/sub brings everything that is filed.
         self._whole = asyncio.Event()
         #: Rises with each connection that pub/sub has lost.
@@ -180,13 +182,15 @@ class RedisBroker(Broker):
             if reading.done():
                 reading.result()
         finally:
-            for task in (reading, doubting):
-                task.cancel()
-            await asyncio.wait([reading, doubting])
+            # Before anything is waited for: the other connection often breaks too, and cuts that short.
+            self._doubted.set()
             self._generation += 1
             if self._whole.is_set():
                 self._whole.clear()
                 self._receiver.interrupted()
+            for task in (reading, doubting):
+                task.cancel()
+            await asyncio.wait([reading, doubting])
 
     async def _open(self) -> None:
         """Load the scripts, and learn or claim the epoch."""
@@ -268,6 +272,7 @@ class RedisBroker(Broker):
         self._is_first = False
         if epoch != self._epoch:
             self._epoch = epoch
+            self._filed = 0
             self._position = Position(epoch.decode(), int(seq))
             if self._whole.is_set():
                 self._doubted.set()
@@ -281,6 +286,11 @@ class RedisBroker(Broker):
     @property
     def position(self) -> Position:
         return self._position
+
+    @property
+    def head(self) -> Position:
+        # What this process has pushed was accepted before, whether or not it has come back yet.
+        return Position(self._position.epoch, max(self._position.seq, self._filed))
 
     async def current(self) -> None:
         while not self._whole.is_set() or asyncio.get_running_loop().time() - self._heard_at > STALE:
@@ -413,6 +423,7 @@ class RedisBroker(Broker):
             b"%d" % draft.receipt if draft.receipt else b"",
             self._node,
         )
+        self._filed = max(self._filed, int(number))
         return int(number)
 
     async def emit(self, channel: str, draft: Draft) -> None:
@@ -637,7 +648,9 @@ class RedisBroker(Broker):
             self._receiver.result_dropped()
 
     async def answer(self, answer: Answer) -> None:
-        await self._run_script(scripts.ANSWER, b"%d" % answer.receipt, codec.answer_body(answer))
+        (askers,) = await self._run_script(scripts.ANSWER, b"%d" % answer.receipt, codec.answer_body(answer))
+        if not askers:
+            self._receiver.answered(answer)  # which counts what nobody waits for
 
     async def _take_answers(self) -> None:
         """Take those that were filed for this node; one whose taking is interrupted is taken again."""

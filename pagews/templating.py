@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterable
 from contextvars import ContextVar
 from typing import Any, Final, Literal, get_args
+from urllib.parse import quote
 
 import aiohttp_jinja2
 import jinja2
@@ -141,13 +142,15 @@ def form_tag(page: Page, delegate: str, *, upload: bool = False, **attributes: o
     """The beginning of a form that sends its fields to a delegate, for any template engine: the opening tag, and the
     hidden fields that make it work without JavaScript. Your fields and `</form>` follow.
 
-    An `<output>` in it tells what became of the form the last time: of one that the browser has posted, once.
+    An `<output>` in it tells what became of the form the last time: of one that the browser has posted, once. The
+    browser is led back to the form by its id.
 
     Arguments:
         page: what `open_page` has returned in this request.
         delegate: the name of a delegate of the server.
         upload: the form has file fields.
-        attributes: of the tag; `class_` stands for `class`, `aria_label` for `aria-label`. None: left out.
+        attributes: of the tag; `class_` stands for `class`, `aria_label` for `aria-label`. None: left out. The `id` is
+            `pagews-DELEGATE` if there is none: of several forms of one delegate in a page each needs its own.
 
     Raises:
         ConfigurationError: the page is not one that `open_page` has returned in this request.
@@ -163,16 +166,18 @@ def form_tag(page: Page, delegate: str, *, upload: bool = False, **attributes: o
     for name in names.values():
         if name in _FORM_ATTRIBUTES:
             raise ValueError(f"form: {name!r} is pagews's own attribute")
-    base = site.base()
+    given = {names[name]: value for name, value in attributes.items() if value is not None}
+    form_id = str(given.get("id", f"pagews-{delegate}".replace(" ", "-")))
+    fragment = quote(form_id, safe="")
     tag = render(
         "form.html",
-        base=base,
+        base=site.base(),
         delegate=delegate,
         upload=upload,
-        attributes={names[name]: value for name, value in attributes.items()},
+        attributes={"id": form_id} | given,
         token=page.token(site),
-        back=_address(request, site),
-        outcome=take_outcome(request, delegate),
+        back=f"{_address(request, site)}#{fragment}",
+        outcome=take_outcome(request, fragment),
     )
     return Markup(tag.strip())
 
@@ -191,7 +196,7 @@ def opened_page(request: web.Request) -> bool:
 
 async def prepare(request: web.Request, site: Site) -> None:
     """At the beginning of a request: take the cursor before the view reads its data, and make the include ready."""
-    request[_POSITION] = site.node.broker.position
+    request[_POSITION] = site.node.broker.head
     if "html" in (accept := request.headers.get("Accept", "*/*")) or "*/*" in accept:
         # The include is called synchronously and could not.
         await site.identities.load(request)
@@ -237,7 +242,7 @@ def _open(request: web.Request, site: Site, topics: Iterable[str]) -> RenderedPa
                 "the request does not accept HTML, so its template needs 'await pagews.open_page(request)' before it"
             )
         identity = site.identities.ensure_session(request, identity)
-        page = RenderedPage(site, identity, request.get(_POSITION) or site.node.broker.position)
+        page = RenderedPage(site, identity, request.get(_POSITION) or site.node.broker.head)
         request[_PAGE] = page
     page.listen(topics)
     return page

@@ -25,8 +25,8 @@ async def no_coroutine(request: web.Request) -> str | None:
     [
         ({"secret_key": "short"}, "python -m pagews key"),
         ({"secret_key": None}, "python -m pagews key"),
-        ({"broker": "redis://nowhere"}, "'memory://' or a pagews.Broker"),
-        ({"broker": 7}, "'memory://' or a pagews.Broker"),
+        ({"broker": "amqp://nowhere"}, "'redis://HOST:PORT' or a pagews.Broker"),
+        ({"broker": 7}, "'redis://HOST:PORT' or a pagews.Broker"),
         ({"prefix": "pagews"}, "give a path such as"),
         ({"prefix": "/"}, "a path of its own"),
         ({"prefix": "/{x}"}, "give a path such as"),
