@@ -14,6 +14,7 @@ from aiohttp import web
 import pagews
 from pagews.site import get_site
 from pagews.tokens import new_key
+from tests.wire_client import SocketClosed, Wire
 
 _TEMPLATES: Final = {"page.html": "<!doctype html><title>A page</title>{{ pagews_script() }}"}
 
@@ -70,6 +71,15 @@ class TestSite:
         async with asyncio.timeout(10):
             while held.total() < count:  # noqa: ASYNC110  # nothing is told when a request begins to wait
                 await asyncio.sleep(0)
+
+    async def break_off(self, wire: Wire) -> None:
+        """Cut a socket where the server notices it at once: of polls, while one waits."""
+        receiving = asyncio.create_task(wire.receive())
+        if wire.transport == "poll":
+            await self.waiting()
+        wire.cut()
+        await asyncio.wait([receiving])
+        assert isinstance(receiving.exception(), SocketClosed)
 
     async def stop(self) -> None:
         """Stop serving; also in the middle of a test."""

@@ -16,17 +16,18 @@ import pytest
 
 import pagews
 from pagews import DelegateTableDef, Limits
+from pagews.text_frames import PADDING
 from tests.faults import HOST, FaultProxy, Link
 from tests.sites import TestSite, serving
 from tests.test_kills import Conversation, Gate
-from tests.wire_client import Document, Push, Transport, Visitor, new_document
+from tests.wire_client import Document, Push, Transport, Visitor, Wire, new_document
 
 #: How many messages there are, and how many between two kills.
 MESSAGES: Final = 2000
 STEP: Final = 100
 
-#: How many cuts a sweep makes in each direction: at every byte when there are no more.
-CUTS: Final = 400
+#: How many cuts are made in each direction all along a conversation of everything.
+CUTS: Final = 50
 
 LIMITS: Final = Limits(channel_entries=2 * MESSAGES, results_kept=2 * MESSAGES, sends_waiting=2 * MESSAGES)
 
@@ -233,6 +234,102 @@ class Meter:
             return None
         self.has_cut = True
         return max(0, self._stop - start)
+
+
+class Held(Visitor):
+    """A browser that opens a socket when it is let."""
+
+    def __init__(self, url: str, transport: Transport) -> None:
+        super().__init__(url, transport)
+        self._there = asyncio.Event()
+        self._may_go = asyncio.Event()
+
+    async def open(self, transport: Transport | None = None, *, cookie: str | None = None) -> Wire:
+        self._there.set()
+        await self._may_go.wait()
+        self._may_go.clear()
+        return await super().open(transport, cookie=cookie)
+
+    async def held(self) -> None:
+        """Wait until it wants to open one."""
+        async with asyncio.timeout(10):
+            await self._there.wait()
+
+    def let(self) -> None:
+        """Let it open one."""
+        self._there.clear()
+        self._may_go.set()
+
+
+class Attempts:
+    """A page that comes back again and again, each time to as much: two pushes that it has not seen, and one send of
+    qos 2 without a result. What an attempt that is cut does not bring is there for the next one.
+
+    Attributes:
+        pushed: how many pushes there were; `sent`: how many sends.
+    """
+
+    def __init__(self, site: TestSite, proxy: FaultProxy, visitor: Held, document: Document) -> None:
+        self.pushed = 0
+        self.sent = 0
+        self._topic = site.publisher.topic("news")
+        self._proxy = proxy
+        self._visitor = visitor
+        self._document = document
+
+    async def make(self, direction: Direction, stop: int | None) -> Meter:
+        """Make one; returns when everything has come, or its cut is noticed."""
+        document, before = self._document, len(self._document.closes)
+        await self._visitor.held()
+        while self.pushed < len(document.received) + 2:
+            await self._topic.push("count", self.pushed)
+            self.pushed += 1
+        if not document.unanswered:
+            await document.send("count", self.sent, qos=2)
+            self.sent += 1
+        meter = Meter(self._proxy, direction, stop)
+        self._visitor.let()
+        await document.until(
+            lambda document: (
+                len(document.closes) > before or (len(document.received) == self.pushed and not document.unanswered)
+            )
+        )
+        self._proxy.cut()
+        await self._visitor.held()
+        return meter
+
+
+@pytest.mark.parametrize("direction", ["down", "up"])
+@pytest.mark.parametrize("transport", TEXT)
+async def test_a_cut_at_every_byte(direction: Direction, transport: Transport, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Two thousand spaces would be as many times the same cut.
+    monkeypatch.setattr("pagews.fallback.PADDING", PADDING.replace(b" ", b""))
+    table = DelegateTableDef()
+    runs: list[int] = []
+
+    @table.on("count")
+    async def count(page: pagews.Page, data: int) -> int:
+        runs.append(data)
+        return data
+
+    async with (
+        serving(TestSite(delegates=table, limits=Limits(heartbeat=600))) as site,
+        FaultProxy(HOST, site.port) as proxy,
+        Held(proxy.url, transport) as visitor,
+        Document(visitor, await visitor.token("/?topic=news")) as document,
+    ):
+        attempts = Attempts(site, proxy, visitor, document)
+        # Not the first one: its hello has no cursor.
+        total = [(await attempts.make(direction, None)).passed for _ in range(2)][1]
+        stop = 0
+        while (await attempts.make(direction, stop)).has_cut:
+            stop += 1
+
+        # From before the first byte to behind the last one; the numbers in it get longer.
+        assert stop > total > 500
+        assert [push.data for push in document.received] == list(range(attempts.pushed))
+        assert runs == list(range(attempts.sent))
+        assert document.results == {number + 1: [True, number] for number in runs}
 
 
 @pytest.mark.parametrize("direction", ["down", "up"])

@@ -47,7 +47,6 @@ async def test_a_conversation(site: TestSite, nginx: Nginx, transport: Transport
         assert await wire.ask("send", 1, 2, "echo", "x" * 10_000) == ["result", 1, True, "x" * 10_000]
 
 
-@pytest.mark.parametrize("transport", ["websocket", "stream"])
 async def test_a_browser_that_is_gone_is_noticed(nginx_program: Path, tmp_path: Path, transport: Transport) -> None:
     site = TestSite()
     detached = Detached(site)
@@ -57,9 +56,8 @@ async def test_a_browser_that_is_gone_is_noticed(nginx_program: Path, tmp_path: 
         Visitor(nginx.url, transport) as visitor,
     ):
         wire = await visitor.attach()
-        page_id = wire.page
-        wire.cut()
-        assert await detached.next() == page_id
+        await site.break_off(wire)
+        assert await detached.next() == wire.page
 
 
 async def test_other_sites_are_refused_and_this_one_is_not(nginx: Nginx) -> None:

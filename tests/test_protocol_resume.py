@@ -311,15 +311,13 @@ async def test_the_higher_attempt_of_a_document_wins(site: TestSite, visitor: Vi
     assert site.publisher.statistics().refused == {"superseded": 3 if second.transport == "poll" else 2}
 
 
-# A page between two polls is attached until it is silent for too long.
-@pytest.mark.parametrize("transport", ["websocket", "stream"])
 async def test_a_late_attempt_does_not_come_back_after_a_cut(transport: Transport) -> None:
     site = TestSite()
     detached = Detached(site)
     async with serving(site), Visitor(site.url, transport) as visitor:
         token, document = await visitor.token(), new_document()
         wire = await visitor.attach(token, document=document, attempt=2)
-        wire.cut()
+        await site.break_off(wire)
         assert await detached.next() == wire.page
         late = await visitor.open()
         await late.hello(token, document=document, attempt=1)
@@ -350,14 +348,13 @@ async def test_a_second_document_is_forked_and_both_live(site: TestSite, visitor
     assert (again.page, again.welcome["forked"]) == (second.page, False)
 
 
-@pytest.mark.parametrize("transport", ["websocket", "stream"])
 async def test_a_second_document_is_forked_while_the_first_is_merely_cut(transport: Transport) -> None:
     site = TestSite(delegates=table)
     detached = Detached(site)
     async with serving(site), Visitor(site.url, transport) as visitor:
         token, document = await visitor.token(), new_document()
         first = await visitor.attach(token, document=document)
-        first.cut()
+        await site.break_off(first)
         assert await detached.next() == first.page
         second = await visitor.attach(token)
         back = await visitor.attach(token, document=document, attempt=2)
@@ -533,3 +530,52 @@ async def test_a_reader_that_is_stuck_is_closed_and_comes_back(transport: Transp
 
         assert [push.data[0] for push in document.received] == [*range(pushed), "end"]
         assert len(document.welcomes) == 2
+
+
+async def test_polls_of_a_slow_reader_take_no_more_than_an_answer_each_and_catch_up_from_the_log() -> None:
+    async with (
+        serving(TestSite(limits=SLOW)) as site,
+        FaultProxy(HOST, site.port) as proxy,
+        Visitor(proxy.url, "poll") as visitor,
+        Visitor(site.url, "poll") as other,
+        Document(visitor, await visitor.token("/?topic=big&topic=small")) as document,
+    ):
+        bystander = await other.attach(await other.token("/?topic=small"))
+        await document.until(lambda document: bool(document.welcomes))
+        await site.waiting()
+        proxy.links[-1].down.stall()
+        big, polls = site.publisher.topic("big"), site.publisher.statistics().sent
+        for number in range(1000):
+            await big.push("count", [number, "x" * 10_000])
+            await asyncio.sleep(0)
+        heard = asyncio.create_task(numbers(bystander, 2))
+        await site.waiting()
+        await site.publisher.topic("small").push("count", ["dropped"], qos=0)
+        # Behind its answer the server writes nothing that the page does not ask for.
+        assert sum(socket._carrier.backlog() for socket in get_site(site.app).sockets) < 100_000
+        assert site.publisher.statistics().sent == polls + 1, "the bystander's"
+        await site.publisher.topic("small").push("count", ["end"])
+        # Another page does not notice.
+        assert await heard == [["dropped"], ["end"]]
+        proxy.resume()
+        await document.until(has_ended)
+
+        assert [push.data[0] for push in document.received] == [*range(1000), "end"]
+        assert (document.repeated, len(document.welcomes), document.closes) == (0, 1, [])
+        assert 4008 not in site.publisher.statistics().closed
+
+
+async def test_a_page_far_behind_that_does_not_poll_in_time_is_detached_and_comes_back() -> None:
+    site = TestSite(limits=SLOW)
+    detached = Detached(site)
+    async with serving(site), Visitor(site.url, "poll") as visitor:
+        token = await visitor.token("/?topic=big")
+        for number in range(100):
+            await site.publisher.topic("big").push("count", [number, "x" * 10_000])
+        wire = await visitor.attach(token)
+        assert await detached.next() == wire.page
+        assert site.publisher.statistics().closed[4008] == 1
+        await site.publisher.topic("big").push("count", ["end"])
+
+        seen = [(await wire.receive())[4][0] for _ in range(101)]
+        assert seen == [*range(100), "end"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
@@ -35,6 +36,10 @@ class Line:
         self._cookie = cookie
         self._origin = origin
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
+
+    async def use(self, connection: socket.socket) -> None:
+        """Go over a connection that is there already, of which next to nothing is read before it is asked for."""
+        self._streams = await asyncio.open_connection(sock=connection, limit=4096)
 
     async def request(self, path: str, body: bytes, *, streams: bool = False, **headers: str) -> Answer:
         """POST, with more headers or others than usual; `streams`: do not wait for the body.

@@ -344,9 +344,11 @@ class Document:
         #: what carries its next socket; None: what its visitor says
         self.transport: Transport | None = None
         self.delegate: Callable[[Push], Awaitable[Any]] = _nothing
+        #: its page's token, the newest that it was given
+        self.token = token
+        #: what it calls itself
+        self.id = new_document()
         self._visitor = visitor
-        self._token = token
-        self._document = new_document()
         self._attempts = itertools.count(1)
         self._ids = itertools.count(1)
         self._epoch: str | None = None
@@ -434,7 +436,7 @@ class Document:
     async def _greet(self, wire: Wire) -> None:
         cursor = {} if self._epoch is None else {"epoch": self._epoch, "seq": self._seq}
         attempt = next(self._attempts) * POLLS
-        hello = {"token": self._token, "document": self._document, "attempt": attempt, **cursor}
+        hello = {"token": self.token, "document": self.id, "attempt": attempt, **cursor}
         await self._write(wire, ["hello", hello])
 
     async def _take(self, wire: Wire, frame: list[Any]) -> None:
@@ -445,7 +447,7 @@ class Document:
                 assert fields["forked"] is False, fields
                 if self._epoch is None:
                     self._epoch, self._seq = fields["epoch"], fields["seq"]
-                self._token = fields["token"] or self._token
+                self.token = fields["token"] or self.token
                 async with self._in_order:
                     self._wire = wire
                     for waiting in [*self._unanswered.values(), *self._answers.values()]:
@@ -470,7 +472,7 @@ class Document:
                 self._unanswered.pop(number, None)
                 self.results[number] = outcome
             case ["token", token]:
-                self._token = token
+                self.token = token
             case _:
                 raise AssertionError(f"the server sent {frame!r}")
 
