@@ -91,7 +91,10 @@ async def websocket_start(request: web.Request, handler: type[WebSocketHandler] 
     if site.node.draining:
         site.counters.refused["draining"] += 1
         raise web.HTTPServiceUnavailable(text="About to stop.\n", headers={"Retry-After": str(RETRY_AFTER)})
-    ws, socket, carrier = await _open(request, site, handler or site.handler)
+    try:
+        ws, socket, carrier = await _open(request, site, handler or site.handler)
+    except ConnectionError:
+        return web.Response(status=400)  # the browser has gone during the upgrade, which aiohttp would log as an error
     await _run(socket, carrier, site, ws)
     return ws
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from aiohttp import web
 from websockets.exceptions import InvalidStatus
 
 from pagews.site import get_site
@@ -55,6 +57,38 @@ async def test_without_the_subprotocol_there_is_no_upgrade(
 ) -> None:
     assert await refused(visitor, protocols=protocols) == 400
     assert site.publisher.statistics().refused["subprotocol"] == 1
+
+
+async def test_a_browser_that_has_gone_during_its_upgrade_is_no_error(caplog: pytest.LogCaptureFixture) -> None:
+    asked, go, ended = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def user(request: web.Request) -> str | None:
+        if request.path.endswith("/socket"):
+            asked.set()
+            await go.wait()
+        return None
+
+    @web.middleware
+    async def watch(request: web.Request, handler: Any) -> Any:
+        try:
+            return await handler(request)
+        finally:
+            if request.path.endswith("/socket"):
+                ended.set()
+
+    site = TestSite(user=user)
+    site.app.middlewares.insert(0, watch)
+    async with serving(site), Visitor(site.url) as visitor:
+        upgrading = asyncio.create_task(visitor.connect())
+        await asked.wait()
+        upgrading.cancel()
+        await asyncio.wait([upgrading])
+        # Any other request is read after the end of that connection.
+        await visitor.token()
+        go.set()
+        await ended.wait()
+        assert site.publisher.statistics().sockets == 0
+    assert [record for record in caplog.records if record.levelname == "ERROR"] == []
 
 
 async def test_the_subprotocol_is_chosen_from_several(visitor: Visitor) -> None:
