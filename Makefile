@@ -1,8 +1,10 @@
 # Everything that one does with a checkout. `make` alone lists it.
 
-# The interpreter that the environment is made with, and the port of the demo: make demo PYTHON=python3.13 PORT=9000
+# The interpreter that the environment is made with, and port and processes of the demo: make demo PYTHON=python3.13
+# PORT=9000 WORKERS=3
 PYTHON ?= python3
 PORT ?= 8080
+WORKERS ?= 1
 
 # How long `make soak` goes on, and where it begins; without a seed anywhere.
 SECONDS ?= 60
@@ -20,6 +22,7 @@ endif
 # One environment, filled in steps: each stamp is touched when its step is complete.
 CREATED := $(VENV)/.created
 SITE := $(VENV)/.site
+REDIS := $(VENV)/.redis
 TOOLS := $(VENV)/.tools
 NODE := $(VENV)/.node
 MODULES := node_modules/.package-lock.json
@@ -30,7 +33,8 @@ MODULES := node_modules/.package-lock.json
 .PHONY: help demo test lint bench mutants soak clean
 
 help:
-	@echo "make demo    serve the demo at http://127.0.0.1:$(PORT) (another port: make demo PORT=9000)"
+	@echo "make demo    serve the demo at http://127.0.0.1:$(PORT) (another port, several processes on a Redis:"
+	@echo "             make demo PORT=9000 WORKERS=3)"
 	@echo "make test    run every test: Python, JavaScript, in Chromium, behind nginx, on Redis"
 	@echo "make lint    check style and types"
 	@echo "make mutants put known faults into the core, which the tests must catch"
@@ -38,9 +42,9 @@ help:
 	@echo "make bench   measure against plain aiohttp and python-socketio"
 	@echo "make clean   remove what the others have made"
 
-demo: $(SITE)
+demo: $(SITE) $(if $(filter-out 1,$(WORKERS)),$(REDIS))
 	@echo "The demo: http://127.0.0.1:$(PORT) (another port: make demo PORT=9000; Ctrl-C ends it)"
-	@exec python -m demo --port $(PORT)
+	@exec python -m demo --port $(PORT) --workers $(WORKERS)
 
 test: system $(TOOLS) $(NODE)
 	python -m pytest
@@ -77,6 +81,10 @@ $(CREATED):
 
 $(SITE): setup.cfg pyproject.toml | $(CREATED)
 	python -m pip install --quiet --editable .
+	@touch $@
+
+$(REDIS): setup.cfg | $(SITE)
+	python -m pip install --quiet --editable '.[redis]'
 	@touch $@
 
 $(TOOLS): setup.cfg pyproject.toml | $(CREATED)

@@ -82,7 +82,10 @@ class RedisBroker(Broker):
         self._news = asyncio.Event()
         self._taking = asyncio.Lock()
         self._is_first = True
+        self._policy = "noeviction"
         self._is_away = False
+        #: What has last gone wrong with a connection.
+        self._fault: BaseException | None = None
         self._running: asyncio.Task[None] | None = None
         self._probing: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -93,7 +96,7 @@ class RedisBroker(Broker):
         """Begin.
 
         Raises:
-            ConfigurationError: the server evicts keys, or is older than 7.
+            ConfigurationError: the server evicts keys, or refuses the password.
             BrokerUnavailable: it was not reached within `limits.broker` seconds.
         """
         self._receiver = receiver
@@ -108,7 +111,7 @@ class RedisBroker(Broker):
             self._running.result()
         if not done:
             await self.stop()
-            raise BrokerUnavailable("Redis was not reached: see the log")
+            raise BrokerUnavailable(f"Redis was not reached within {self._limits.broker:g} s: {self._fault}")
 
     async def stop(self) -> None:
         if self._calls.connected:
@@ -116,10 +119,10 @@ class RedisBroker(Broker):
                 async with asyncio.timeout(self._limits.broker):
                     # Whatever it has left attached, others let go of at once.
                     await self._calls(b"ZADD", self._prefix + b"alive", b"XX", b"0", self._node)
-        tasks = [task for task in (self._running, self._probing, *self._tasks) if task is not None]
-        for task in tasks:
-            task.cancel()
-        if tasks:
+        # What ends begins something to be done later, perhaps.
+        while tasks := [task for task in (self._running, self._probing, *self._tasks) if task and not task.done()]:
+            for task in tasks:
+                task.cancel()
             await asyncio.wait(tasks)
         self._calls.give_up()
 
@@ -206,6 +209,7 @@ class RedisBroker(Broker):
         await asyncio.Event().wait()  # for as long as the connection stands
 
     def _has_gone(self, error: BaseException) -> None:
+        self._fault = error
         if not self._is_away:
             self._is_away = True
             logger.warning("Redis is away (%s): pushes fail, pages stay attached and read on when it is back", error)
@@ -267,8 +271,7 @@ class RedisBroker(Broker):
             b"%d" % limits.results_kept,
         )
         epoch, seq, _, policy, was_dead, gone, detached = reply
-        if policy != b"noeviction":
-            raise _unfit(f"its maxmemory-policy is {policy.decode()}, and must be noeviction: it would lose messages")
+        self._check_policy(policy.decode())
         self._is_first = False
         if epoch != self._epoch:
             self._epoch = epoch
@@ -282,6 +285,17 @@ class RedisBroker(Broker):
             self._receiver.detached(page, session, user)
         if was_dead:
             self._receiver.counted_as_dead()
+
+    def _check_policy(self, policy: str) -> None:
+        """Rule 4. One that changes while pages are attached is said; what it evicts then makes a new epoch."""
+        if policy == self._policy:
+            return
+        fault = f"its maxmemory-policy is {policy}, and must be noeviction: it would lose messages"
+        if policy != "noeviction" and self._is_first:
+            raise ConfigurationError(f"this Redis cannot keep the log: {fault}")
+        if policy != "noeviction":
+            logger.error("Redis has been set up anew: %s", fault)
+        self._policy = policy
 
     @property
     def position(self) -> Position:
@@ -452,7 +466,23 @@ class RedisBroker(Broker):
 
     async def attach(self, hello: Attach) -> Attached:
         generation = self._generation
-        state, *rest = await self._run_script(
+        try:
+            state, *rest = await self._claim_page(hello)
+        except (BrokerUnavailable, asyncio.CancelledError) as error:
+            if not isinstance(error, BrokerUnavailable) or error.unknown:
+                self._start(self._unclaim_later(hello))
+            raise
+        if state != b"granted":
+            claim = Claim.GRANTED if state == b"revoked" else Claim(state.decode())
+            return Attached(claim, state == b"revoked", {}, Replay(None, [], 0, False))
+        repeat, topics, found = rest
+        if generation != self._generation:
+            await self.detach(hello.page_id, Owner(hello.document, hello.attempt, repeat=repeat), left=False)
+            raise BrokerUnavailable("pub/sub was lost while the page was attaching")
+        return Attached(Claim.GRANTED, False, _topics(topics), _replay(found), repeat)
+
+    async def _claim_page(self, hello: Attach) -> list[Any]:
+        return await self._run_script(
             scripts.ATTACH,
             self._node,
             hello.page_id.encode(),
@@ -466,13 +496,19 @@ class RedisBroker(Broker):
             b"%r" % hello.since,
             *_flat(hello.topics),
         )
-        if state != b"granted":
-            claim = Claim.GRANTED if state == b"revoked" else Claim(state.decode())
-            return Attached(claim, state == b"revoked", {}, Replay(None, [], 0, False))
-        repeat, topics, found = rest
-        if generation != self._generation:
-            raise BrokerUnavailable("pub/sub was lost while the page was attaching")
-        return Attached(Claim.GRANTED, False, _topics(topics), _replay(found), repeat)
+
+    async def _unclaim_later(self, hello: Attach) -> None:
+        """Whether the page was granted is not known: if it was, let go of it, unless it has come here again."""
+
+        async def unclaim() -> None:
+            owner = await self.owner(hello.page_id)
+            is_claim = owner is not None and owner.is_claim_of(
+                Owner(hello.document, hello.attempt, repeat=owner.repeat)
+            )
+            if owner is not None and is_claim and not self._receiver.present(Address.page(hello.page_id).channel):
+                await self._detach(hello.page_id, owner, owner.left)
+
+        await self._until_done(unclaim)
 
     async def owner(self, page_id: str) -> Owner | None:
         record = await self._record(page_id)
@@ -485,7 +521,8 @@ class RedisBroker(Broker):
         try:
             await self._detach(page_id, owner, left)
         except BrokerUnavailable:
-            self._start(self._detach_later(page_id, owner, left))
+            # Nobody else lets go of the page of a process that lives.
+            self._start(self._until_done(lambda: self._detach(page_id, owner, left)))
 
     async def _detach(self, page_id: str, owner: Owner, left: bool) -> None:
         await self._run_script(
@@ -497,12 +534,11 @@ class RedisBroker(Broker):
             b"1" if left else b"",
         )
 
-    async def _detach_later(self, page_id: str, owner: Owner, left: bool) -> None:
-        """Nobody else lets go of the page of a process that lives."""
+    async def _until_done(self, work: Callable[[], Awaitable[None]]) -> None:
         while True:
             await self._whole.wait()
             with suppress(BrokerUnavailable):
-                await self._detach(page_id, owner, left)
+                await work()
                 return
             await asyncio.sleep(random.uniform(FIRST_PAUSE / 2, FIRST_PAUSE))
 
@@ -657,10 +693,10 @@ class RedisBroker(Broker):
         key = self._prefix + b"answers:" + self._node
         async with self._taking:
             bodies = await self._calls(b"LRANGE", key, b"0", b"-1")
+            for body in bodies:
+                self._receiver.answered(codec.answer(body))
             if bodies:
                 await self._calls(b"LTRIM", key, b"%d" % len(bodies), b"-1")
-        for body in bodies:
-            self._receiver.answered(codec.answer(body))
 
 
 _NOTICES: Final[dict[bytes, Callable[..., None]]] = {
@@ -670,10 +706,6 @@ _NOTICES: Final[dict[bytes, Callable[..., None]]] = {
     b"result": RedisBroker._hear_result,
     b"answers": RedisBroker._hear_answers,
 }
-
-
-def _unfit(why: str) -> ConfigurationError:
-    return ConfigurationError(f"this Redis cannot keep the log: {why}")
 
 
 def _flat(numbers: Mapping[str, int]) -> list[bytes]:

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from redis.asyncio import ConnectionPool
 from redis.asyncio.connection import AbstractConnection
-from redis.exceptions import NoScriptError, ReadOnlyError, RedisError, ResponseError
+from redis.exceptions import AuthenticationError, NoScriptError, ReadOnlyError, RedisError, ResponseError
 
 from .errors import BrokerUnavailable, ConfigurationError
 from .redis_codec import pack
@@ -45,13 +45,20 @@ class Line:
 
     @classmethod
     async def open(cls, url: str, timeout: float) -> Line:
-        """Connect, within `timeout` seconds. Raises what `FAILURES` names."""
+        """Connect, within `timeout` seconds.
+
+        Raises:
+            ConfigurationError: the server refuses the user or password; and what `FAILURES` names.
+        """
         connection = _pool(url).make_connection()
         try:
             async with asyncio.timeout(timeout):
                 await connection.connect()
                 await connection.send_packed_command(pack((b"INFO", b"server")), check_health=False)
                 info: bytes = await connection.read_response()
+        except AuthenticationError as error:
+            await connection.disconnect(nowait=True)
+            raise ConfigurationError(f"broker={_without_password(url)!r}: {error}") from error
         except BaseException:
             await connection.disconnect(nowait=True)
             raise

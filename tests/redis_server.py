@@ -136,7 +136,7 @@ class RedisServer:
     # --- what is in it ------------------------------------------------------------------------------------------------
 
     async def command(self, *arguments: str | bytes | int | float) -> Any:
-        """Run a command; returns the answer as redis-py has it, in strings."""
+        """Run a command; returns the answer, in strings as in the second version of its protocol."""
         return await asyncio.to_thread(self._client.execute_command, *arguments)
 
     async def config(self, name: str, value: str | int) -> None:
@@ -230,6 +230,7 @@ class RedisServer:
             port=self._port,
             socket_timeout=PATIENCE,
             socket_connect_timeout=PATIENCE,
+            protocol=2,
             decode_responses=True,
             encoding_errors="backslashreplace",
             retry=Retry(NoBackoff(), 0),

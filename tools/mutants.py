@@ -305,14 +305,14 @@ MUTANTS: Final = (
     Mutant(
         "rule 25: a repeat of a send runs again",
         "pagews/sends.py",
-        "send_id in results or (",
-        "(",
+        "send_id in self.results or ",
+        "",
         "test_broker",
     ),
     Mutant(
         "rule 25: a forgotten send runs again",
         "pagews/sends.py",
-        " or (len(results) > 0 and send_id < next(iter(results)))",
+        " or send_id <= self.forgotten",
         "",
         "test_broker",
     ),

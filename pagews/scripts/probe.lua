@@ -1,8 +1,9 @@
 -- A node's sign of life, once a second: claims the epoch for this server, lets time pass, ends what is due, lets go of
 -- the pages of nodes that died, and publishes the head to the node's own channel (rule 8).
 --
--- ARGV: the epoch that the node knows, node, an epoch to claim if need be, whether it is the node's first, seconds after which a node counts as
--- dead, and the settings of the log: retention, entries and bytes of a channel, grace, results kept.
+-- ARGV: the epoch that the node knows, node, an epoch to claim if need be, '1' when it is the node's first, seconds
+-- after which a node counts as dead, and the settings of the log, which the node that started last has set, or the first
+-- one in a log that is empty: retention, entries and bytes of a channel, grace, results kept.
 -- Returns: epoch, head, watermark, eviction policy, whether the node counted as dead, the pages that are gone and those
 -- that were detached, each as page, session and user or ''.
 
@@ -26,7 +27,7 @@ if not epoch or known[1] ~= run_id or known[2] ~= evicted then
     redis.call('HSET', KEYS[1], 'epoch', epoch, 'run_id', run_id, 'evicted', evicted, 'seq', digits(seq), 'watermark',
         digits(watermark), 'ticked', string.format('%.6f', ticked))
 end
-if ARGV[4] == '1' then
+if ARGV[4] == '1' or not fields[6] then
     retention, channel_entries, channel_bytes = tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8])
     grace, results_kept = tonumber(ARGV[9]), tonumber(ARGV[10])
     redis.call('HSET', KEYS[1], 'retention', ARGV[6], 'entries', ARGV[7], 'bytes', ARGV[8], 'grace', ARGV[9],
@@ -34,14 +35,15 @@ if ARGV[4] == '1' then
 end
 tick()
 
--- If nobody has probed for long, it was the server that was away, and no node.
-local silence = now - tonumber(known[3] or now)
-if silence > 3 then
+-- While nobody has probed it was the server that was away, and no node: that counts as a second, which is a turn.
+local silence = now - tonumber(known[3] or now) - 1
+if silence > 0 then
     for _, other in ipairs(redis.call('ZRANGE', prefix .. 'alive', 0, -1)) do
-        redis.call('ZINCRBY', prefix .. 'alive', silence, other)
+        redis.call('ZINCRBY', prefix .. 'alive', string.format('%.6f', silence), other)
     end
 end
-local counted_as_dead = ARGV[1] == epoch and not redis.call('ZSCORE', prefix .. 'alive', node)
+local seen = redis.call('ZSCORE', prefix .. 'alive', node)
+local counted_as_dead = ARGV[1] == epoch and (not seen or seen == '-inf')
 redis.call('ZADD', prefix .. 'alive', string.format('%.6f', now), node)
 redis.call('HSET', KEYS[1], 'probed', string.format('%.6f', now))
 
@@ -53,6 +55,8 @@ end
 
 local detached = {}
 for _, dead in ipairs(redis.call('ZRANGEBYSCORE', prefix .. 'alive', '-inf', string.format('%.6f', now - lease))) do
+    -- Should it come back before all its pages are let go, it must know.
+    redis.call('ZADD', prefix .. 'alive', '-inf', dead)
     for _, page in ipairs(redis.call('SPOP', prefix .. 'pages:' .. dead, MOST)) do
         local record = record_of(page)
         if record and record.attached and record.node == dead then

@@ -55,6 +55,7 @@ def test_the_client_is_served(
 def test_the_wheel_holds_the_library_alone(wheel: Path, root: Path) -> None:
     names = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
     expected = {path.relative_to(root).as_posix() for path in (root / "pagews").glob("*.py")} | {"pagews/py.typed"}
+    expected |= {f"pagews/scripts/{path.name}" for path in (root / "pagews" / "scripts").iterdir()}
     for folder, patterns in (("static", ("*.py", "*.js", "*.css")), ("templates", ("*.py", "*.html"))):
         expected |= {f"pagews/{folder}/{path.name}" for kind in patterns for path in (root / folder).glob(kind)}
     assert names == expected
