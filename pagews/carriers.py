@@ -58,12 +58,13 @@ class StreamCarrier:
         chunked: False for HTTP/1.0, where the end of the connection is the end of the body.
     """
 
-    __slots__ = ("_encode", "_transport", "_writer", "over")
+    __slots__ = ("_draining", "_encode", "_transport", "_writer", "over")
 
     def __init__(self, transport: asyncio.Transport, writer: AbstractStreamWriter, *, chunked: bool) -> None:
         self._transport = transport
         self._writer = writer
         self._encode = as_chunk if chunked else as_events
+        self._draining: asyncio.Task[None] | None = None
         #: Done when nothing will be written any more.
         self.over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
@@ -74,7 +75,16 @@ class StreamCarrier:
         return self._transport.get_write_buffer_size()
 
     async def drain(self) -> None:
-        await self._writer.drain()
+        # One task waits on the one future that aiohttp has, as in `WebSocketCarrier`: who gives up leaves it to others.
+        if self._draining is None:
+            self._draining = asyncio.create_task(self._writer.drain())
+            self._draining.add_done_callback(self._drained)
+        await asyncio.shield(self._draining)
+
+    def _drained(self, draining: asyncio.Task[None]) -> None:
+        self._draining = None
+        if not draining.cancelled():
+            draining.exception()  # whoever waits is told of it
 
     def close(self, code: int, reason: bytes) -> None:
         self.write(Text.encoded(close_message(code, reason)).frame)
@@ -98,16 +108,19 @@ class StreamCarrier:
 class AnswerCarrier:
     """Collects a socket's frames for one response. What is written behind that is dropped: the log has it."""
 
-    __slots__ = ("_answered", "_items", "_linger", "_size", "over", "ready")
+    __slots__ = ("_answered", "_items", "_size", "enough", "on_close", "over", "ready")
 
     def __init__(self) -> None:
         loop = asyncio.get_running_loop()
         self._items: list[bytes] = []
         self._size = 0
         self._answered = False
-        self._linger: Callable[[int, str], object] | None = None
+        #: Called with the close code and the reason, before the answer or behind it.
+        self.on_close: Callable[[int, str], object] | None = None
         #: Done when there is something besides a quiet welcome, or nothing to wait for.
         self.ready: asyncio.Future[None] = loop.create_future()
+        #: Done when what there is should be answered, whatever else there may be to wait for.
+        self.enough: asyncio.Future[None] = loop.create_future()
         #: Done when the socket is closed, or the connection lost before its answer.
         self.over: asyncio.Future[None] = loop.create_future()
 
@@ -133,8 +146,8 @@ class AnswerCarrier:
         if not self._answered:
             self._add([close_message(code, reason)])
         self.end()
-        if self._linger is not None:
-            self._linger(code, reason.decode())
+        if self.on_close is not None:
+            self.on_close(code, reason.decode())
 
     def end(self) -> None:
         """It was closed, or the connection is lost."""
@@ -142,13 +155,14 @@ class AnswerCarrier:
             if not future.done():
                 future.set_result(None)
 
+    def suffice(self) -> None:
+        """Wait for no more: the rest comes in another way."""
+        if not self.enough.done():
+            self.enough.set_result(None)
+
     def answer(self) -> bytes:
         """What was written so far as a JSON array, for the response."""
         self._answered = True
         body = b"[%b]" % b",".join(self._items)
         self._items, self._size = [], 0
         return body
-
-    def linger(self, closed: Callable[[int, str], object]) -> None:
-        """The answer is given, and the socket stays that of its page: `closed` is called when that is over."""
-        self._linger = closed

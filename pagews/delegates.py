@@ -137,14 +137,15 @@ class Delegates:
         if row is None:
             self._counters.refused["unknown delegate"] += 1
             return Outcome(code="unknown-delegate", message=f"the server has no delegate {name!r}")
-        if row.type is not Any:
-            try:
-                data = msgspec.convert(data, row.type, str_keys=True, strict=strict)
-            except msgspec.ValidationError as error:
-                self._counters.refused["invalid data"] += 1
-                return Outcome(code="invalid-data", message=str(error))
         try:
             with self._time_limit.watch() as watched:
+                if row.type is not Any:
+                    try:
+                        # A type of the application may look at its fields, and raise what it likes.
+                        data = msgspec.convert(data, row.type, str_keys=True, strict=strict)
+                    except msgspec.ValidationError as error:
+                        self._counters.refused["invalid data"] += 1
+                        return Outcome(code="invalid-data", message=str(error))
                 return Outcome(await row.function(page, data))
         except DelegateError as error:
             return Outcome(code=error.code, message=error.message)

@@ -14,17 +14,20 @@ import aiohttp_session
 from aiohttp import HttpVersion11, web
 
 from .carriers import AnswerCarrier, StreamCarrier, Watch
-from .errors import CloseCode, ProtocolError
+from .errors import CloseCode, ProtocolError, Return, returns
 from .handler import Context
 from .identity import read_only
-from .requests import HEADERS, TOKEN_BODY, read_json, too_large
+from .limits import MIB
+from .requests import HEADERS, TOKEN_BODY, read_json, read_slow_json, too_large
 from .site import Site, get_site
 from .socket import Carrier, Socket
 from .text_frames import PADDING, read_batch, read_hello
 from .wire import Close, Message, Text, frame_payload
 
-#: Seconds for which a post waits for the results of what it brought.
+#: Seconds for which a post waits for the results of what it brought ...
 HOLD: Final = 20.0
+#: ... and bytes of them from where on it waits for no more: its page asks again for the rest.
+ANSWER: Final = 4 * MIB
 
 #: A page whose poll is closed with these between two polls need not hear of it: the next one is welcome.
 _HARMLESS: Final = frozenset({CloseCode.TOO_SLOW, CloseCode.SUPERSEDED})
@@ -50,12 +53,15 @@ async def stream(request: web.Request) -> web.StreamResponse:
     hello = Text.encoded(await read_json(request, site, TOKEN_BODY))
     session_id = (await site.identities.load(request)).session_id
     response = _EventStream()
-    writer = await response.prepare(request)
+    try:
+        writer = await response.prepare(request)
+        await response.write(PADDING)
+    except ConnectionError:
+        return response  # the browser has gone before its stream began, which aiohttp would log as an error
     assert writer is not None  # its body has not ended
-    await response.write(PADDING)
     transport = request.transport
     if transport is None:
-        raise ConnectionResetError("the browser has gone before its stream began")
+        return response
     transport.set_write_buffer_limits(high=site.limits.high_water)
     carrier = StreamCarrier(transport, writer, chunked=request.version >= HttpVersion11)
     socket = (await _open(request, site, carrier)).socket
@@ -81,13 +87,22 @@ async def poll(request: web.Request) -> web.Response:
     hello = Text.encoded(await read_json(request, site, TOKEN_BODY))
     fields = read_hello(hello)
     carrier = AnswerCarrier()
-    socket = (await _open(request, site, carrier)).socket
+    context = await _open(request, site, carrier)
+    socket = context.socket
+
     stays = False
+
+    def closed(code: int, reason: str) -> None:
+        if stays:
+            site.leave(socket, code)
+        # If it is in this answer, which may not arrive, it matters only to one that may not come back.
+        is_news = stays or (context.page is not None and returns(code) is Return.AWAY)
+        if fields is not None and is_news and code not in _HARMLESS:
+            site.part(fields.document, Close(code, reason))
+
+    carrier.on_close = closed
     try:
         await socket.start()
-        close = None if fields is None else site.partings.pop(fields.document, None)
-        if close is not None:
-            socket.end(*close)
         await _hand_over([hello], socket, site)
         socket.flush()
         if fields is not None and fields.wait:
@@ -97,13 +112,6 @@ async def poll(request: web.Request) -> web.Response:
     finally:
         if not stays:
             await asyncio.shield(site.leave(socket, CloseCode.ABNORMAL))
-
-    def closed(code: int, reason: str) -> None:
-        site.leave(socket, code)
-        if fields is not None and code not in _HARMLESS:
-            site.part(fields.document, Close(code, reason))
-
-    carrier.linger(closed)
     return _json(body)
 
 
@@ -126,7 +134,7 @@ async def _wait(request: web.Request, site: Site, carrier: AnswerCarrier) -> Non
 async def post(request: web.Request) -> web.Response:
     """`POST /post`: a hello and what a page has to say in, what comes of it out."""
     site = get_site(request)
-    body = await read_json(request, site, site.limits.post)
+    body = await read_slow_json(request, site, site.limits.post)
     messages: list[Message] = []
     fault = None
     try:
@@ -134,17 +142,18 @@ async def post(request: web.Request) -> web.Response:
     except ProtocolError as error:
         fault = error
     if len(messages) > site.limits.post_frames:
-        raise too_large(site, len(messages), site.limits.post_frames)
+        raise too_large(site, len(messages), site.limits.post_frames, "messages")
     carrier = AnswerCarrier()
-    context = await _open(request, site, carrier, attaches=False)
+    context = await _open(request, site, carrier, attaches=False, high_water=ANSWER)
     socket = context.socket
+    socket.on_pressure = carrier.suffice
     try:
         await socket.start()
         if fault is not None:
             socket.refuse(fault)
         await _hand_over(messages, socket, site)
         if context.page is not None and not socket.closed:
-            await _settled(context.page.id, messages[0], carrier, socket, site)
+            await _settled(request, context.page.id, messages[0], carrier, socket, site)
         socket.flush()
         answer = carrier.answer()
     finally:
@@ -152,23 +161,42 @@ async def post(request: web.Request) -> web.Response:
     return _json(answer)
 
 
-async def _settled(page_id: str, hello: Message, carrier: AnswerCarrier, socket: Socket, site: Site) -> None:
-    """Wait for the results of what a post has asked for."""
+async def _settled(
+    request: web.Request, page_id: str, hello: Message, carrier: AnswerCarrier, socket: Socket, site: Site
+) -> None:
+    """Wait for the results of what a post has asked for. Of one document one post waits: they go to the newest."""
     fields = read_hello(hello)
     assert fields is not None  # a page was found by it
+    transport = request.transport
+    if transport is None:
+        return
+    key, suffice = (page_id, fields.document), carrier.suffice
     working = asyncio.create_task(site.node.jobs.settled(page_id, fields.document, socket))
+    watch = Watch(transport, carrier.end)
     try:
-        await asyncio.wait([working, carrier.over], timeout=HOLD, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.sleep(0)
+        if working.done():
+            return  # it has asked for nothing
+        if key in site.posts:
+            site.posts[key]()
+        site.posts[key] = suffice
+        done = [working, carrier.over, carrier.enough]
+        await asyncio.wait(done, timeout=HOLD, return_when=asyncio.FIRST_COMPLETED)
     finally:
+        watch.stop()
         working.cancel()
+        if site.posts.get(key) is suffice:
+            del site.posts[key]
 
 
 # --- what they share --------------------------------------------------------------------------------------------------
 
 
-async def _open(request: web.Request, site: Site, carrier: Carrier, *, attaches: bool = True) -> Context:
+async def _open(
+    request: web.Request, site: Site, carrier: Carrier, *, attaches: bool = True, high_water: int | None = None
+) -> Context:
     context = Context(request, read_only(await aiohttp_session.get_session(request)), attaches=attaches)
-    site.enter(Socket(site.handler(), context, carrier, site.node.output, site.counters, site.limits))
+    site.enter(Socket(site.handler(), context, carrier, site.node.output, site.counters, site.limits, high_water))
     return context
 
 

@@ -6,11 +6,14 @@ What asks for JSON gets it, and stays where it is; everybody else is led back to
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final
 
 import msgspec
 from aiohttp import web
 
+from .controller import RETRY_AFTER
 from .delegates import Outcome
 from .errors import EncodingError, MessageTooLarge
 from .form_body import BACK, DELEGATE, DOCUMENT, ID, MULTIPART, TOKEN, URLENCODED, FormBody
@@ -27,11 +30,11 @@ _NUMBER: Final = re.compile(r"[1-9][0-9]{0,14}")
 
 
 async def form(request: web.Request) -> web.Response:
-    """303 back to the form's page, with the outcome in the session; JSON if the request asks for that; 403 when the
-    form is of another session or user.
+    """303 back to the form, with the outcome in the session; JSON if the request asks for that; 403 when the form is of
+    another session or user, 413 when it is too large, 503 when too many have files.
     """
     site = get_site(request)
-    check_request(request, site, URLENCODED, MULTIPART)
+    check_request(request, site, URLENCODED, MULTIPART, navigates=True)
     asks_for_json = "application/json" in request.headers.get("Accept", "")
     body = FormBody(request, site)
     try:
@@ -42,14 +45,19 @@ async def form(request: web.Request) -> web.Response:
         page = await _page(request, site, body.hidden.get(TOKEN, ""))
         if page is None:
             return _refusal(back, asks_for_json)
-        await body.read_files()
         delegate = body.hidden.get(DELEGATE, "")
-        outcome = await _run(site, delegate, page, body)
+        with _room_for(body, page.session.id, site) as is_free:
+            if not is_free:
+                return _busy(asks_for_json)
+            await body.read_files()
+            outcome = await _run(site, delegate, page, body)
         if asks_for_json:
             return _json(_encoded(site, delegate, outcome))
+    except web.HTTPRequestEntityTooLarge as error:
+        return _too_large((error.text or "").strip(), asks_for_json)
     finally:
         body.close()
-    await keep_outcome(request, delegate, FormOutcome.of(outcome))
+    await keep_outcome(request, back.partition("#")[2], FormOutcome.of(outcome))
     return web.Response(status=303, headers=HEADERS | {"Location": back})
 
 
@@ -77,6 +85,35 @@ async def _page(request: web.Request, site: Site, text: str) -> Page | None:
     return Page(site.publisher, token.page, token.session, token.user, token.topics)
 
 
+@contextmanager
+def _room_for(body: FormBody, session_id: str, site: Site) -> Iterator[bool]:
+    """A form has files open until its delegate has ended; whether it may, by the count of those that do."""
+    if not body.has_files:
+        yield True
+        return
+    limits, uploads = site.limits, site.uploads
+    is_free = uploads[session_id] < limits.session_uploads and uploads.total() < limits.uploads
+    if not is_free:
+        site.counters.refused["uploads"] += 1
+    uploads[session_id] += is_free
+    try:
+        yield is_free
+    finally:
+        uploads[session_id] -= is_free
+        if not uploads[session_id]:
+            del uploads[session_id]
+
+
+def _busy(asks_for_json: bool) -> web.Response:
+    text = "too many uploads are under way: try again in a moment"
+    if asks_for_json:
+        response = _json(_failed("limit", text), status=503)
+    else:
+        response = web.Response(status=503, text=f"{text.capitalize()}.\n", headers=HEADERS)
+    response.headers["Retry-After"] = str(RETRY_AFTER)
+    return response
+
+
 def _malformed(site: Site, text: str) -> web.HTTPBadRequest:
     site.counters.refused["malformed form"] += 1
     return web.HTTPBadRequest(text=text, headers=HEADERS)
@@ -85,7 +122,17 @@ def _malformed(site: Site, text: str) -> web.HTTPBadRequest:
 def _refusal(back: str, asks_for_json: bool) -> web.Response:
     if asks_for_json:
         return _json(_failed("refused", "the form is of another session, or was open for too long"), status=403)
-    return web.Response(status=403, text=render("refused.html", back=back), content_type="text/html", headers=HEADERS)
+    return _page_of_words(403, "refused.html", back=back)
+
+
+def _too_large(text: str, asks_for_json: bool) -> web.Response:
+    if asks_for_json:
+        return _json(_failed("toolarge", text), status=413)
+    return _page_of_words(413, "too_large.html", text=text)
+
+
+def _page_of_words(status: int, template: str, **context: str) -> web.Response:
+    return web.Response(status=status, text=render(template, **context), content_type="text/html", headers=HEADERS)
 
 
 def _encoded(site: Site, delegate: str, outcome: Outcome) -> bytes:

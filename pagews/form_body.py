@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import Final
+from typing import Any, Final, NamedTuple, cast
 from urllib.parse import parse_qsl
 
-from aiohttp import BodyPartReader, MultipartReader, web
+from aiohttp import (
+    BodyPartReader,
+    MultipartReader,
+    StreamReader,
+    content_disposition_filename,
+    hdrs,
+    parse_content_disposition,
+    web,
+)
 from aiohttp.http_exceptions import HttpProcessingError
 
 from .delegates import RESERVED
-from .requests import HEADERS, TOKEN_BODY, check_announced, in_time, read_body, too_large
+from .requests import HEADERS, TOKEN_BODY, Pace, check_announced, read_body, too_large
 from .site import Site
 from .upload import Upload
 
@@ -28,10 +37,45 @@ ID: Final = f"{RESERVED}id"
 _OWN: Final = frozenset({TOKEN, DELEGATE, BACK, DOCUMENT, ID})
 
 #: Fields of one form, and files among them: each file may keep a file of the disk open.
-MOST_FIELDS: Final = 1000
-MOST_FILES: Final = 100
+MOST_FIELDS: Final = 500
+MOST_FILES: Final = 30
+#: Lines before the first part, or of the headers of one: aiohttp reads those without a pause, if they are there.
+MOST_LINES: Final = 200
 #: Bytes of a file that are written at once.
 CHUNK: Final = 256 * 1024
+
+
+class _Content:
+    """The body as a reader of parts sees it, of which only so many lines are read at once, and so many bytes in all."""
+
+    def __init__(self, content: StreamReader, check: Callable[[], None]) -> None:
+        self.lines = 0
+        self._content = content
+        self._check = check
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._content, name)
+
+    async def readline(self, **limits: int) -> bytes:
+        self.lines += 1
+        if self.lines > MOST_LINES:
+            raise ValueError("too many lines before a part")
+        line = await self._content.readline(**limits)
+        self._check()
+        return line
+
+    async def read(self, size: int) -> bytes:
+        data = await self._content.read(size)
+        self._check()
+        return data
+
+
+class _Part(NamedTuple):
+    """A field of a form that comes in parts. `filename`: None unless it is a file."""
+
+    name: str
+    filename: str | None
+    reader: BodyPartReader
 
 
 class FormBody:
@@ -41,7 +85,7 @@ class FormBody:
 
     Raises:
         web.HTTPRequestEntityTooLarge: it has more than `limits.upload` bytes, texts of more than `limits.message_up`,
-            or too many fields. web.HTTPRequestTimeout: nothing came for `limits.stuck` seconds.
+            or too many fields. web.HTTPRequestTimeout: it came too slowly, see `Pace`.
         web.HTTPBadRequest: it broke off, or is no form.
     """
 
@@ -50,7 +94,8 @@ class FormBody:
         self.hidden: dict[str, str] = {}
         self._request = request
         self._site = site
-        self._part: BodyPartReader | None = None
+        self._pace = Pace(request, site)
+        self._part: _Part | None = None
         self._count = 0
         self._text_size = 0
         self._uploads: list[Upload] = []
@@ -61,12 +106,18 @@ class FormBody:
             await self._read_urlencoded()
             return
         check_announced(self._request, self._site, self._site.limits.upload)
+        self._content = _Content(self._request.content, self._check_received)
         async with self._reading():
-            self._parts = await self._request.multipart()
+            self._parts = MultipartReader(self._request.headers, cast(StreamReader, self._content))
         await self._next()
         while self._part is not None and self._part.filename is None:
             await self._take_text(self._part)
             await self._next()
+
+    @property
+    def has_files(self) -> bool:
+        """Whether there is more to read, once its texts are."""
+        return self._part is not None
 
     async def read_files(self) -> None:
         """Read the rest."""
@@ -74,7 +125,7 @@ class FormBody:
             if self._part.filename is None:
                 await self._take_text(self._part)
             else:
-                await self._take_file(self._part)
+                await self._take_file(self._part, self._part.filename)
             await self._next()
 
     def close(self) -> None:
@@ -86,38 +137,44 @@ class FormBody:
         limits = self._site.limits
         # Three characters may stand for one byte.
         most = 3 * limits.message_up + TOKEN_BODY
+        body = await read_body(self._request, self._site, most)
         async with self._reading():
-            body = await read_body(self._request, self._site, most)
-            self._check_count(body.count(b"&"), MOST_FIELDS + len(_OWN))
+            self._check_count(body.count(b"&"), MOST_FIELDS + len(_OWN), "fields")
             pairs = parse_qsl(body.decode(), keep_blank_values=True, errors="strict")
-        for name, text in pairs:
-            self._add_text(name, text)
+            for name, text in pairs:
+                self._add_text(name, text)
 
     async def _next(self) -> None:
+        # Parts that have come already are read without a wait: others have their turn between them.
+        await asyncio.sleep(0)
+        self._content.lines = 0
         async with self._reading():
-            part = await self._parts.next()
-            if isinstance(part, MultipartReader) or (part is not None and part.name is None):
-                raise ValueError("a part is no field")
-        self._part = part
+            reader = await self._parts.next()
+            self._part = None if reader is None else self._field_of(reader)
 
-    async def _take_text(self, part: BodyPartReader) -> None:
+    def _field_of(self, reader: MultipartReader | BodyPartReader) -> _Part:
+        if isinstance(reader, MultipartReader):
+            raise ValueError("a part is no field")
+        _, parameters = parse_content_disposition(reader.headers.get(hdrs.CONTENT_DISPOSITION))
+        name = content_disposition_filename(parameters, "name")
+        if name is None:
+            raise ValueError("a part has no name")
+        return _Part(name, content_disposition_filename(parameters, "filename"), reader)
+
+    async def _take_text(self, part: _Part) -> None:
         text = bytearray()
-        while not part.at_eof():
+        while not part.reader.at_eof():
             text += await self._read(part)
             self._check_text(len(text))
         async with self._reading():
-            decoded = text.decode()
-        assert part.name is not None  # _next has seen to it
-        self._add_text(part.name, decoded)
+            self._add_text(part.name, text.decode())
 
-    async def _take_file(self, part: BodyPartReader) -> None:
-        self._check_count(len(self._uploads) + 1, MOST_FILES)
-        assert part.filename is not None
-        assert part.name is not None
-        upload = Upload(part.filename, part.headers.get("Content-Type", "application/octet-stream"))
+    async def _take_file(self, part: _Part, filename: str) -> None:
+        self._check_count(len(self._uploads) + 1, MOST_FILES, "files")
+        upload = Upload(filename, part.reader.headers.get("Content-Type", "application/octet-stream"))
         self._uploads.append(upload)
         pending = bytearray()
-        while not part.at_eof():
+        while not part.reader.at_eof():
             pending += await self._read(part)
             if len(pending) >= CHUNK:
                 await upload.append(bytes(pending))
@@ -125,22 +182,24 @@ class FormBody:
         await upload.append(bytes(pending))
         upload.rewind()
         # What a browser sends of a file field in which nothing was chosen.
-        nothing = not part.filename and not upload.size
+        nothing = not filename and not upload.size
         self._add(part.name, None if nothing else upload)
 
-    async def _read(self, part: BodyPartReader) -> bytes:
+    async def _read(self, part: _Part) -> bytes:
         async with self._reading():
             # Of its own size: a larger one is looked for beyond the end of a short part, and waited for.
-            return await part.read_chunk()
+            return await part.reader.read_chunk()
 
     @asynccontextmanager
     async def _reading(self) -> AsyncIterator[None]:
         try:
-            async with in_time(self._site, self._site.limits.stuck):
+            async with self._pace.step():
                 yield
         except (ValueError, RuntimeError, LookupError, HttpProcessingError) as error:
             self._site.counters.refused["malformed form"] += 1
             raise web.HTTPBadRequest(text="This is no form.\n", headers=HEADERS) from error
+
+    def _check_received(self) -> None:
         received = self._request.content.total_bytes
         if received > self._site.limits.upload:
             raise too_large(self._site, received, self._site.limits.upload)
@@ -149,8 +208,9 @@ class FormBody:
         # A form that is posted has CRLF for the line ends that scripts see as LF.
         text = text.replace("\r\n", "\n")
         if name.startswith(RESERVED):
-            if name in _OWN:
-                self.hidden[name] = text
+            if name not in _OWN or name in self.hidden:
+                raise ValueError("a field of pagews is unknown, or there twice")
+            self.hidden[name] = text
             return
         self._text_size += len(name) + len(text.encode())
         self._check_text(0)
@@ -158,7 +218,7 @@ class FormBody:
 
     def _add(self, name: str, value: str | Upload | None) -> None:
         self._count += 1
-        self._check_count(self._count, MOST_FIELDS)
+        self._check_count(self._count, MOST_FIELDS, "fields")
         self.fields.setdefault(name, []).append(value)
 
     def _check_text(self, more: int) -> None:
@@ -167,6 +227,6 @@ class FormBody:
         if self._text_size > limit or more > max(limit, TOKEN_BODY):
             raise too_large(self._site, self._text_size + more, limit)
 
-    def _check_count(self, count: int, most: int) -> None:
+    def _check_count(self, count: int, most: int, unit: str) -> None:
         if count > most:
-            raise too_large(self._site, count, most)
+            raise too_large(self._site, count, most, unit)

@@ -14,6 +14,9 @@ CLIENT_POST_FRAMES: Final = 101
 KIB = 1024
 MIB = 1024 * KIB
 
+#: Bytes of a hello, at most: more than any token has.
+HELLO: Final = 49 * KIB
+
 
 def check_seconds(name: str, value: object) -> None:
     """Raises ValueError unless `value` is a finite number above zero."""
@@ -78,12 +81,17 @@ class Limits:
     results_bytes: int = 64 * MIB
     #: topics that one page may listen to
     topics: int = 100
-    #: bytes of the body of one post, which carries what a page sends where there is no WebSocket
+    #: bytes of the body of one post, which carries what a page sends where there is no WebSocket; at least three times
+    #: `message_up`, for characters of a message may take so many bytes, and 49 KiB for the hello
     post: int = 256 * KIB
     #: messages in the body of one post, its hello among them; at least 101, for the client puts so many in one
     post_frames: int = 1000
     #: bytes of the body of one form that comes with files
     upload: int = 32 * MIB
+    #: forms with files of one browser session that are under way in this process, their delegates included
+    session_uploads: int = 6
+    #: forms with files that are under way in this process, 30 files each at most
+    uploads: int = 20
     #: streams and waiting polls of one browser session, which keep a connection of the browser each
     held: int = 4
     #: bytes of JSON of one page variable
@@ -104,4 +112,10 @@ class Limits:
             raise ConfigurationError(
                 f"Limits(post_frames={self.post_frames}): give at least {CLIENT_POST_FRAMES}, for a page puts a hello"
                 f" and {CLIENT_POST_FRAMES - 1} messages in one post"
+            )
+        if self.post < 3 * self.message_up + HELLO:
+            raise ConfigurationError(
+                f"Limits(post={self.post}, message_up={self.message_up}): give a post at least"
+                f" {3 * self.message_up + HELLO} bytes, for a message may have three bytes a character, and a hello"
+                f" {HELLO} bytes"
             )

@@ -82,6 +82,9 @@ class PageHandler(WebSocketHandler):
             raise ProtocolError("the token is not good for this browser session", CloseCode.BAD_TOKEN)
         if token.user != identity.user_id:
             raise ProtocolError("the user has changed", CloseCode.IDENTITY)
+        close = site.parting(fields.document) if context.attaches else None
+        if close is not None:
+            raise ProtocolError(close.reason, close.code)
         cursor = Position(token.epoch, token.seq)
         if fields.epoch is not None and fields.seq is not None:
             cursor = Position(fields.epoch, fields.seq)
@@ -154,7 +157,7 @@ class PageHandler(WebSocketHandler):
         return wire.acked(message.receipt)
 
     def _send(self, message: Send, page: PageSession, context: Context) -> Replies | Awaitable[Replies]:
-        job, answered = partial(self._run, message, page, context), message.qos > 0
+        job, answered = partial(self._run, message, page, page.epoch, context), message.qos > 0
         refusal = self._submit(page, context, message.id, job, self._size, answered=answered)
         if refusal is not None and message.qos == 2:
             return self._unless_claimed(message, page, refusal)
@@ -188,11 +191,11 @@ class PageHandler(WebSocketHandler):
 
     # --- jobs, in the page's own task ---------------------------------------------------------------------------------
 
-    async def _run(self, message: Send, page: PageSession, context: Context) -> Message | None:
+    async def _run(self, message: Send, page: PageSession, epoch: str, context: Context) -> Message | None:
         broker = self._site.node.broker
         await broker.current()
         if message.qos == 2:
-            claim = await broker.claim_send(page.id, page.document, message.id)
+            claim = await broker.claim_send(page.id, page.document, message.id, epoch=epoch)
             if not claim.granted:
                 return _result_of(claim, message.id)
         outcome = await self._site.delegates.run(message.delegate, context.page, message.data)

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Final
 
 from aiohttp import web
 
 from .controller import RETRY_AFTER
+from .limits import HELLO
 from .origin import check_origin
 from .site import Site
-from .wire import TOKEN_LENGTH
 
-#: Bytes of a body that is a hello, or holds a token alone: more than any token has.
-TOKEN_BODY: Final = TOKEN_LENGTH + 1024
+#: Bytes of a body that is a hello, or holds a token alone.
+TOKEN_BODY: Final = HELLO
+
+#: Bytes a second of a body that may take its time, behind the first `limits.stuck` seconds.
+LEAST_RATE: Final = 1024
 
 #: What every answer says: it is for this site's pages alone, and for now.
 HEADERS: Final = {
@@ -41,11 +44,39 @@ async def read_json(request: web.Request, site: Site, limit: int) -> bytes:
         return await read_body(request, site, limit)
 
 
-def check_request(request: web.Request, site: Site, *media_types: str) -> None:
+async def read_slow_json(request: web.Request, site: Site, limit: int) -> bytes:
+    """As `read_json`, for a body that is too long for some lines to bring it within `limits.hello`. See `Pace`."""
+    check_request(request, site, "application/json")
+    return await read_body(request, site, limit)
+
+
+class Pace:
+    """The time that a long body may take: `limits.stuck` without progress, and all of it at `LEAST_RATE` at least."""
+
+    def __init__(self, request: web.Request, site: Site) -> None:
+        self._site = site
+        self._content = request.content
+        self._clock = asyncio.get_running_loop().time
+        self._began = self._clock()
+
+    def step(self) -> AbstractAsyncContextManager[None]:
+        """Read the next of it. Raises what `in_time` raises."""
+        stuck = self._site.limits.stuck
+        left = self._began + stuck + self._content.total_bytes / LEAST_RATE - self._clock()
+        return in_time(self._site, min(stuck, left))
+
+
+def check_request(request: web.Request, site: Site, *media_types: str, navigates: bool = False) -> None:
     """Refuse a request that no page of this site has made, one that is not what it should be, and all while the process
     is about to stop. See `read_json`.
+
+    Arguments:
+        navigates: the browser itself may have made it, for a form. It hides the Origin where the site's referrer policy
+            is `no-referrer`, and says in another header, which no script can set, that it is the site's own.
     """
-    check_origin(request, site)
+    headers = request.headers
+    if not (navigates and headers.get("Origin") == "null" and headers.get("Sec-Fetch-Site") == "same-origin"):
+        check_origin(request, site)
     if request.content_type not in media_types or "Content-Encoding" in request.headers:
         site.counters.refused["media type"] += 1
         raise web.HTTPUnsupportedMediaType(text=f"Send {' or '.join(media_types)}, uncompressed.\n", headers=HEADERS)
@@ -69,11 +100,12 @@ async def in_time(site: Site, seconds: float) -> AsyncIterator[None]:
 
 
 async def read_body(request: web.Request, site: Site, limit: int) -> bytes:
-    """The whole body, if it has no more than `limit` bytes."""
+    """The whole body, if it has no more than `limit` bytes, at its `Pace`."""
     check_announced(request, site, limit)
-    body = bytearray()
-    async for chunk in request.content.iter_any():
-        body += chunk
+    pace, body = Pace(request, site), bytearray()
+    while not request.content.at_eof():
+        async with pace.step():
+            body += await request.content.readany()
         if len(body) > limit:
             raise too_large(site, len(body), limit)
     return bytes(body)
@@ -86,7 +118,16 @@ def check_announced(request: web.Request, site: Site, limit: int) -> None:
         raise too_large(site, announced, limit)
 
 
-def too_large(site: Site, size: int, limit: int) -> web.HTTPRequestEntityTooLarge:
-    """The refusal of a body that has too many bytes, or too many frames."""
+def too_large(site: Site, size: int, limit: int, unit: str = "bytes") -> web.HTTPRequestEntityTooLarge:
+    """The refusal of a body that has too many bytes, or too many of some other `unit`. Its text is for readers."""
     site.counters.refused["body too big"] += 1
-    return web.HTTPRequestEntityTooLarge(limit, size, headers=HEADERS)
+    text = f"This is too large: at most {_amount(limit, unit)} are taken.\n"
+    return web.HTTPRequestEntityTooLarge(limit, size, text=text, headers=HEADERS)
+
+
+def _amount(count: int, unit: str) -> str:
+    if unit == "bytes":
+        for name, size in (("MiB", 1024**2), ("KiB", 1024)):
+            if count % size == 0:
+                return f"{count // size:,} {name}"
+    return f"{count:,} {unit}"

@@ -18,19 +18,20 @@ class Sends:
     Attributes:
         results: each with its result, None while there is none or once it is not kept any more.
         size: bytes of the results that are kept.
+        forgotten: the highest of those that were claimed and are in `results` no more; 0 if there is none.
     """
 
-    __slots__ = ("results", "size")
+    __slots__ = ("forgotten", "results", "size")
 
     def __init__(self) -> None:
         self.results: OrderedDict[int, Message | None] = OrderedDict()
         self.size = 0
+        self.forgotten = 0
 
     def knows(self, send_id: int) -> bool:
         """Whether a send was claimed, or may have been."""
-        results = self.results
-        # One from before the oldest that is known may have been forgotten: it must not run again.
-        return send_id in results or (len(results) > 0 and send_id < next(iter(results)))
+        # One from before the newest that was forgotten may have been forgotten too: it must not run again.
+        return send_id in self.results or send_id <= self.forgotten
 
 
 class Results:
@@ -81,6 +82,7 @@ class Results:
         if self._let_go(sends, send_id):
             self._dropped()
         del sends.results[send_id]
+        sends.forgotten = max(sends.forgotten, send_id)
 
     def _let_go(self, sends: Sends, send_id: int) -> bool:
         """Whether there was a result."""

@@ -6,13 +6,14 @@ import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Final
 
 from aiohttp import web
 
 from .counters import Counters
 from .delegates import Delegates
-from .errors import ConfigurationError
+from .errors import ConfigurationError, Return, returns
 from .handler import WebSocketHandler
 from .identity import Identities
 from .limits import Limits
@@ -31,8 +32,9 @@ class Site:
     """The parts of one application that floor 2 works with.
 
     `public_prefix`: what the browser sees, if it differs from what the router has. `sockets`: those that are open;
-    `endings`: what ends those that are not. `held`: requests that wait, by browser session. `partings`: how pages were
-    closed between two polls, by document, for the next one to be told.
+    `endings`: what ends those that are not. `held`: requests that wait, by browser session; `uploads`: forms
+    with files, likewise. `posts`: what answers those that wait for results, by page and document. `partings`: how pages
+    were closed between two polls, by document, for the next one to be told, and when.
     """
 
     app: web.Application
@@ -50,7 +52,9 @@ class Site:
     sockets: set[Socket] = field(default_factory=set)
     endings: set[asyncio.Task[None]] = field(default_factory=set)
     held: Counter[str] = field(default_factory=Counter)
-    partings: dict[str, Close] = field(default_factory=dict)
+    uploads: Counter[str] = field(default_factory=Counter)
+    posts: dict[tuple[str, str], Callable[[], object]] = field(default_factory=dict)
+    partings: dict[str, tuple[Close, float]] = field(default_factory=dict)
     started: bool = False
 
     def base(self) -> str:
@@ -65,10 +69,25 @@ class Site:
         self.counters.sockets += 1
 
     def part(self, document: str, close: Close) -> None:
-        """A page was closed between two polls."""
-        self.partings[document] = close
-        if len(self.partings) > PARTINGS:
-            del self.partings[next(iter(self.partings))]
+        """A page was closed between two polls, or in the answer of one, which may not arrive."""
+        now = asyncio.get_running_loop().time()
+        self.partings.pop(document, None)
+        self.partings[document] = close, now
+        for oldest, (_, when) in tuple(islice(self.partings.items(), 2)):
+            if len(self.partings) > PARTINGS or when < now - self.limits.retention:
+                del self.partings[oldest]
+
+    def parting(self, document: str) -> Close | None:
+        """How its page was closed, if it should be told. Told once, unless it may not come back: whoever has not heard
+        of that comes again.
+        """
+        close, when = self.partings.get(document, (None, 0.0))
+        if close is None:
+            return None
+        is_over = when < asyncio.get_running_loop().time() - self.limits.retention
+        if is_over or returns(close.code) is not Return.AWAY:
+            del self.partings[document]
+        return None if is_over else close
 
     def leave(self, socket: Socket, code: int) -> asyncio.Task[None]:
         """A socket is over, with `code` unless it was closed before: what ends it, which nobody may cut short."""
@@ -83,8 +102,8 @@ class Site:
 
 SITE: Final[web.AppKey[Site]] = web.AppKey("pagews", Site)
 SITE_OF_REQUEST: Final[web.RequestKey[Site]] = web.RequestKey("pagews site", Site)
-#: Closes that are kept for pages which poll; the oldest is forgotten first.
-PARTINGS: Final = 1000
+#: Closes that are kept for pages which poll, for the retention at most; the oldest is forgotten first.
+PARTINGS: Final = 10_000
 SOCKET_ROUTE: Final = "pagews.socket"
 #: The routes whose requests are a page's socket, or bring what it has to say.
 CARRIER_ROUTES: Final = frozenset({SOCKET_ROUTE, "pagews.stream", "pagews.poll", "pagews.post"})

@@ -137,6 +137,7 @@ class Socket:
         output: Output,
         counters: Counters,
         limits: Limits,
+        high_water: int | None = None,
     ) -> None:
         self._handler = handler
         self._context = context
@@ -145,9 +146,10 @@ class Socket:
         self._output = output
         self._counters = counters
         self._limits = limits
-        self._high_water = limits.high_water
+        #: Its own if it has one, for a carrier that drains as a whole or not at all.
+        self._high_water = high_water or limits.high_water
         #: A write of more bytes is followed by a look at the backlog.
-        self._look = limits.high_water // LOOKS
+        self._look = self._high_water // LOOKS
         # One frame, or several: most turns have one, and a list of one is dear when there are many sockets.
         self._out: bytes | list[bytes] | None = None
         #: Bytes of the frames of this turn, if there are several.

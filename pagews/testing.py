@@ -218,7 +218,7 @@ class PageStandIn:
         """The data of the next push to `delegate` that no `expect` has returned; waits for it.
 
         Raises:
-            AssertionError: none came in time; says what came instead.
+            AssertionError: none came in time; says what came instead, and what delegates of the page raised.
         """
         await self._wait_until(lambda: self._next(delegate) is not None, timeout, f"push to {delegate!r}")
         message = self._next(delegate)
@@ -243,7 +243,8 @@ class PageStandIn:
         """Send to a server delegate and return what it returns; after a cut it is sent again by `connect`.
 
         Raises:
-            PageError: the delegate failed, or does not exist. TimeoutError: no answer in time.
+            PageError: the delegate failed, or does not exist. TimeoutError: no answer in time, as while the page is cut
+                and nobody calls `connect`.
         """
         number = next(self._ids)
         if isinstance(data, bytes):
@@ -276,8 +277,16 @@ class PageStandIn:
         except TimeoutError:
             asked = [question.delegate for question, _ in self._questions]
             hint = f"; the page was asked {asked}: register page.on(...)" if asked else ""
+            if not self.connected:
+                hint += (
+                    f"; the page is cut off (close code: {self.close_code}): connect() comes back, and sends it again"
+                )
             what = frame[3] if frame[0] == "send" else frame[2]
-            raise TimeoutError(f"no result of {frame[0]} {what!r} in {timeout:g} s{hint}") from None
+            raise TimeoutError(f"no result of {frame[0]} {what!r} in {timeout:g} s{hint}{self._raised()}") from None
+        except PageError as error:
+            if error.code == "internal":
+                error.add_note('The server has logged why, to logging.getLogger("pagews").')
+            raise
         finally:
             del self._waiting[number]
 
@@ -387,7 +396,12 @@ class PageStandIn:
                 await self._changed.wait_for(true)
         except TimeoutError:
             came = [message.delegate for message in self._unread]
-            raise AssertionError(f"no {what} in {timeout:g} s; unread: {came}, close code: {self.close_code}") from None
+            state = f"unread: {came}, close code: {self.close_code}{self._raised()}"
+            raise AssertionError(f"no {what} in {timeout:g} s; {state}") from None
+
+    def _raised(self) -> str:
+        """What its delegates raised, which may be why something does not come."""
+        return f"; page.errors: {self.errors}" if self.errors else ""
 
 
 class _IncludeFinder(HTMLParser):

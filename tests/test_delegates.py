@@ -47,6 +47,42 @@ async def test_a_delegate_gets_the_page_and_the_data() -> None:
     assert repr(table) == "<DelegateTableDef ['echo']>"
 
 
+class Range(msgspec.Struct):
+    """A payload that looks at its own fields."""
+
+    low: int
+    high: int
+
+    def __post_init__(self) -> None:
+        if self.low > self.high:
+            raise ValueError("Give the lower one first.")
+        if self.low == 0:
+            raise DelegateError("zero", "Not from zero.")
+        if self.low == 1:
+            raise RuntimeError("a mistake")
+
+
+@pytest.mark.parametrize(
+    ("low", "outcome"),
+    [
+        (9, Outcome(code="invalid-data", message="Give the lower one first.")),
+        (0, Outcome(code="zero", message="Not from zero.")),
+        (1, Outcome(code="internal", message="the server's delegate failed")),
+        (2, Outcome(3)),
+    ],
+)
+async def test_a_payload_that_checks_itself(low: int, outcome: Outcome) -> None:
+    table = DelegateTableDef()
+
+    @table.on("span")
+    async def span(page: Any, data: Range) -> object:
+        return data.high - data.low
+
+    made = delegates(table)
+    assert await made.run("span", None, {"low": low, "high": 5}) == outcome
+    assert await made.run_form("span", None, {"low": [str(low)], "high": ["5"]}) == outcome
+
+
 async def test_typed_payloads() -> None:
     table = DelegateTableDef()
 

@@ -12,14 +12,16 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import closing
 from pathlib import Path
 
+import msgspec
 import pytest
-from aiohttp import web
+from aiohttp import FormData, web
 from pytest_aiohttp import AiohttpClient
 
 import pagews
 from pagews.testing import Browser, PageError, PageStandIn
-from tests.markdown import ROOT, Example
+from tests.markdown import ROOT, Example, blocks
 
+JAVASCRIPT = ROOT / "docs" / "reference" / "javascript.md"
 PATIENCE = 10.0
 
 Open = Callable[[web.Application], Awaitable[Browser]]
@@ -240,7 +242,7 @@ async def test_content_security_policy(example: Example, open_browser: Open) -> 
 def test_tests_of_an_application(example: Example) -> None:
     example.write("docs/how-to/testing.md")
     answer = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_app.py"],
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"],
         cwd=example.folder,
         env={**os.environ, "PYTHONPATH": f"{example.folder}{os.pathsep}{ROOT}"},
         capture_output=True,
@@ -249,7 +251,7 @@ def test_tests_of_an_application(example: Example) -> None:
         timeout=120,
     )
     assert answer.returncode == 0, answer.stdout + answer.stderr
-    assert re.search(r"^3 passed in", answer.stdout, re.MULTILINE), answer.stdout  # and no warning
+    assert re.search(r"^5 passed in", answer.stdout, re.MULTILINE), answer.stdout  # and no warning
 
 
 @pytest.mark.parametrize("scheme", ["https", "http"])
@@ -412,6 +414,69 @@ async def test_forms(example: Example, open_browser: Open) -> None:
     with pytest.raises(PageError) as error:
         await page.send("order", order | {"count": "3"})
     assert error.value.code == "invalid-data"
+
+
+async def test_forms_files(example: Example, open_browser: Open) -> None:
+    module = example.write("docs/how-to/forms.md").load("photos")
+    album = example.folder / "album"
+    album.mkdir()
+    browser = await open_browser(app_with(delegates=module.delegates))
+    page = await browser.open("/")
+    picture = ("beach.png", b"1234", "image/png")
+    for (name, contents, kind), outcome in (
+        (picture, {"ok": True, "value": "Beach: 4 bytes"}),
+        (("", b"", "application/octet-stream"), failed("no-image", "Choose a picture first.")),
+        (("beach.txt", b"1234", "text/plain"), failed("no-png", "Only PNG, please.")),
+    ):
+        form = FormData(default_to_multipart=True)
+        form.add_field("pagews.token", page.include["data-page"])
+        form.add_field("pagews.delegate", "photo")
+        form.add_field("title", "Beach")
+        form.add_field("image", contents, filename=name, content_type=kind)
+        async with browser.client.post("/pagews/form", data=form, headers={"Accept": "application/json"}) as response:
+            assert await response.json() == outcome
+    assert await page.expect("status") == "Saving"
+    assert [path.read_bytes() for path in album.iterdir()] == [b"1234"]
+
+
+def failed(code: str, message: str) -> dict[str, object]:
+    return {"ok": False, "code": code, "message": message}
+
+
+def test_forms_validation_with_a_text_of_ones_own(example: Example) -> None:
+    booking = example.write("docs/how-to/forms.md").load("booking").Booking
+
+    assert msgspec.convert({"arrival": "2030-05-01", "nights": "3"}, booking, strict=False).nights == 3
+    for nights in (None, 0, 15):
+        with pytest.raises(msgspec.ValidationError) as error:
+            msgspec.convert({"arrival": "2030-05-01", "nights": nights}, booking, strict=False)
+        assert str(error.value) == "Stay for a night at least, and for 14 at most."
+
+
+@pytest.mark.parametrize("carrier", ["stream", "websocket"])
+async def test_page_in_node(example: Example, open_browser: Open, node: Path, carrier: str) -> None:
+    browser = await open_browser(example.write("README.md").load("app").app)
+    example.write("docs/reference/javascript.md")
+    (example.folder / "pagews").symlink_to(ROOT)
+    script = example.folder / "listen.mjs"
+    flags: list[str] = []
+    if carrier == "websocket":
+        [class_of_it] = [block.code for block in blocks(JAVASCRIPT) if block.code.startswith("class WebSocketWith")]
+        text = script.read_text().replace('transport: "stream"', "WebSocket: WebSocketWithCookies")
+        script.write_text(text.replace("\nconst page", f"\n{class_of_it}\nconst page"))
+        flags = ["--experimental-websocket"]
+    running = await asyncio.create_subprocess_exec(
+        node, *flags, script, str(browser.client.make_url("/pagews")), stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    try:
+        async with asyncio.timeout(60):
+            output, errors = await running.communicate()
+    except TimeoutError:
+        running.kill()
+        await running.wait()
+        raise
+    assert (output.decode(), running.returncode) == ("HELLO\n", 0), errors.decode()
+    assert pagews.get_publisher(app_of(browser)).statistics().refused == {}
 
 
 async def test_keep_with_a_page(example: Example, open_browser: Open, monkeypatch: pytest.MonkeyPatch) -> None:

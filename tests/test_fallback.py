@@ -14,6 +14,7 @@ from aiohttp import web
 
 import pagews
 from pagews import DelegateTableDef, Limits
+from pagews.carriers import Watch
 from pagews.site import get_site
 from pagews.text_frames import PADDING
 from pagews.wire import Close
@@ -454,7 +455,7 @@ async def test_a_poll_that_is_cut_while_it_waits_detaches_its_page() -> None:
 
 
 @pytest.mark.parametrize("waits", [False, True], ids=["between two polls", "while it waits"])
-@pytest.mark.parametrize("transport", ["poll", "stream"])
+@pytest.mark.parametrize("transport", ["poll", "stream", "websocket"])
 async def test_a_page_that_was_closed_for_good_hears_of_it_whatever_is_cut(
     site: TestSite, visitor: Visitor, waits: bool, transport: Transport
 ) -> None:
@@ -743,7 +744,7 @@ async def test_threat_14_posts_of_one_document_do_not_pile_up() -> None:
         for number in (1, 2):
             posts.append(asyncio.create_task(lines[number].request("/pagews/post", body)))
             # The one before is answered, and does not wait for what the newest will be told.
-            assert (await posts[number - 1]).body == b"[]"
+            assert (await asyncio.wait_for(posts[number - 1], 10)).body == b"[]"
         assert len(get_site(site.app).posts) == 1
         # Nor does one wait whose browser has gone.
         lines[2].cut()
@@ -753,6 +754,29 @@ async def test_threat_14_posts_of_one_document_do_not_pile_up() -> None:
         slow.go.set()
         for line in lines:
             line.cut()
+
+
+async def test_a_connection_that_has_waited_for_results_is_aiohttps_again() -> None:
+    protocols = list[Any]()
+
+    @web.middleware
+    async def note(request: web.Request, handler: Any) -> Any:
+        response = await handler(request)
+        if request.path == "/pagews/post" and request.transport is not None:
+            protocols.append(request.transport.get_protocol())
+        return response
+
+    site = TestSite(delegates=table)
+    site.app.middlewares.insert(0, note)
+    async with serving(site), Visitor(site.url) as visitor:
+        token, document, line = await visitor.token(), new_document(), visitor.line()
+        await visitor.attach(token, document=document)
+        for number in (1, 2):
+            body = f"[{hello(token, document)},{frame('send', number, 1, 'echo', number)}]".encode()
+            assert json.loads((await line.request("/pagews/post", body)).body) == [["result", number, True, number]]
+        line.cut()
+
+    assert [type(protocol) is Watch for protocol in protocols] == [False, False]
 
 
 async def test_results_of_one_post_come_in_several_answers(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from pagews import ConfigurationError, Limits
+from pagews.limits import HELLO
+from pagews.wire import TOKEN_LENGTH
 
 
 def test_every_bound_has_a_positive_default() -> None:
@@ -29,6 +31,17 @@ def test_a_post_has_room_for_what_the_client_puts_in_one(root: Path) -> None:
     assert Limits(post_frames=needed).post_frames == needed
     with pytest.raises(ConfigurationError, match=f"post_frames={needed - 1}.*at least {needed}"):
         Limits(post_frames=needed - 1)
+
+
+def test_a_post_has_room_for_one_message() -> None:
+    assert HELLO == TOKEN_LENGTH + 1024
+    message = 100 * 1024
+    needed = 3 * message + 49 * 1024
+    assert Limits(message_up=message, post=needed).post == needed
+    with pytest.raises(ConfigurationError, match=f"post={needed - 1}, message_up={message}.*at least {needed} bytes"):
+        Limits(message_up=message, post=needed - 1)
+    with pytest.raises(ConfigurationError, match="post=262144, message_up=524288"):
+        Limits(message_up=512 * 1024)
 
 
 def test_a_bound_stays_what_it_is() -> None:

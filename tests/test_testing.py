@@ -27,6 +27,10 @@ def site() -> web.Application:
     async def ask_back(page: pagews.Page, data: Any) -> Any:
         return await page.ask("confirm", data)
 
+    @delegates.on("crash")
+    async def crash(page: pagews.Page, data: Any) -> Any:
+        raise RuntimeError("a secret")
+
     return application(delegates=delegates)
 
 
@@ -82,6 +86,42 @@ async def test_a_send_without_a_result_says_what_is_missing(aiohttp_client: Aioh
         page.on("confirm", lambda data: "late")
         with pytest.raises(PageError):
             await page.join("room")
+
+
+async def test_a_page_that_is_cut_off_says_so(aiohttp_client: AiohttpClient) -> None:
+    async with Browser(await aiohttp_client(site())) as browser:
+        page = await browser.open()
+        await page.cut()
+        with pytest.raises(TimeoutError, match=r"in 0.05 s; the page is cut off \(close code: 1006\): connect\(\)"):
+            await page.send("echo", 1, timeout=0.05)
+
+
+async def test_what_a_delegate_of_the_page_raised_is_said_where_something_does_not_come(
+    aiohttp_client: AiohttpClient,
+) -> None:
+    app = site()
+    async with Browser(await aiohttp_client(app)) as browser:
+        page = await browser.open()
+
+        def failing(data: Any) -> None:
+            raise ValueError("not today")
+
+        page.on("fail", failing)
+        await pagews.get_publisher(app).page(page.id).push("fail")
+        await page.expect("fail")
+        with pytest.raises(AssertionError, match=r"no push to 'growl'.*page\.errors: \[ValueError\('not today'\)\]"):
+            await page.expect("growl", timeout=0.05)
+        with pytest.raises(TimeoutError, match=r"page\.errors: \[ValueError\('not today'\)\]"):
+            await page.send("ask back", 1, timeout=0.05)
+
+
+async def test_a_delegate_of_the_server_that_fails_leaves_its_reason_in_the_log(aiohttp_client: AiohttpClient) -> None:
+    async with Browser(await aiohttp_client(site())) as browser:
+        page = await browser.open()
+        with pytest.raises(PageError) as caught:
+            await page.send("crash")
+        assert caught.value.code == "internal"
+        assert "logging.getLogger" in caught.value.__notes__[0]
 
 
 async def test_sends_wait_for_the_next_connect(aiohttp_client: AiohttpClient) -> None:

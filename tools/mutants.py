@@ -1,4 +1,4 @@
-"""Puts named faults into the core, one at a time; the tests must catch each: `make mutants`.
+"""Puts named faults into the program, one at a time; the tests must catch each: `make mutants`.
 
 `python -m tools.mutants [part of a name …]` tries those alone.
 """
@@ -14,7 +14,10 @@ import sys
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final
+
+from tools.mutant import Mutant
+from tools.mutants_redis import REDIS_MUTANTS
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 
@@ -31,18 +34,7 @@ PATIENCE: Final = 400
 #: Bytes of memory that a run may take.
 MEMORY: Final = 4 << 30
 
-
-class Mutant(NamedTuple):
-    """A fault: in `file`, `before` becomes `after`. The tests of that name must fail then."""
-
-    name: str
-    file: str
-    before: str
-    after: str
-    test: str
-
-
-MUTANTS: Final = (
+CORE_MUTANTS: Final = (
     Mutant("rule 1: the epoch is ignored", "pagews/log.py", "if epoch != self.epoch or any(", "if any(", "test_log"),
     Mutant(
         "rule 1: the watermark is not looked at",
@@ -129,7 +121,7 @@ MUTANTS: Final = (
     Mutant(
         "rule 7: a loss on a live connection is not told",
         "pagews/node.py",
-        "                page.socket.send(self.welcome(page, replay))\n",
+        "            page.socket.send(self.welcome(page, replay))\n",
         "",
         "test_node",
     ),
@@ -277,8 +269,8 @@ MUTANTS: Final = (
     Mutant(
         "rule 22: a revocation does not close pages",
         "pagews/node.py",
-        'message.kind == "revoked"',
-        'message.kind == "never"',
+        'if message.kind == "revoked":\n            self._end',
+        "if False:\n            self._end",
         "test_node",
     ),
     Mutant(
@@ -326,8 +318,8 @@ MUTANTS: Final = (
     Mutant(
         "rule 25: a page that was ended forgets its claims",
         "pagews/memory_broker.py",
-        "        self._expect(page_id, record, self._resumable)\n\n    async def is_gone",
-        "        del self._records[page_id]\n\n    async def is_gone",
+        "        self._expect(page_id, record, self._resumable)\n\n    async def close_page",
+        "        del self._records[page_id]\n\n    async def close_page",
         "test_broker",
     ),
     Mutant(
@@ -472,6 +464,8 @@ MUTANTS: Final = (
         "test_log",
     ),
 )
+
+MUTANTS: Final = (*CORE_MUTANTS, *REDIS_MUTANTS)
 
 
 class Verdict(enum.Enum):

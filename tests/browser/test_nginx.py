@@ -20,7 +20,7 @@ from tests.nginx import (
     GUIDE,
     PAGEWS_LOCATION,
     SERVER,
-    SHOP_LOCATION,
+    SHOP_SERVER,
     Nginx,
     plain,
     with_http2,
@@ -243,9 +243,7 @@ async def test_tls(
 async def test_a_proxy_that_strips_a_path(serve: Serve, put_nginx: PutNginx, open_tab: OpenTab) -> None:
     site = await serve(public_prefix="/shop/pagews")
     # Without the rest of the site in front of it, nothing else can answer.
-    nginx = await put_nginx(
-        within(plain(SERVER).replace("location / {", "location /other/ {"), SHOP_LOCATION), site.port
-    )
+    nginx = await put_nginx(plain(SHOP_SERVER), site.port)
     tab = await open_tab()
     tab.network_fails = True  # the browser looks for an icon
 
