@@ -283,8 +283,11 @@ class Broker(abc.ABC):
         """When a session or user was revoked, in wall-clock seconds."""
 
     @abc.abstractmethod
-    async def claim_send(self, page_id: str, document: str, send_id: int) -> SendClaim:
-        """A qos 2 send is about to run: at most one caller is ever granted a (document, id)."""
+    async def claim_send(self, page_id: str, document: str, send_id: int, *, epoch: str | None = None) -> SendClaim:
+        """A qos 2 send is about to run: at most one caller is ever granted a (document, id).
+
+        `epoch`: that of its page when it came. In another it is not granted: its claim may have been lost with the log.
+        """
 
     @abc.abstractmethod
     async def find_send(self, page_id: str, document: str, send_id: int) -> SendClaim | None:

@@ -344,7 +344,9 @@ class MemoryBroker(Broker):
 
     # --- sends and answers --------------------------------------------------------------------------------------------
 
-    async def claim_send(self, page_id: str, document: str, send_id: int) -> SendClaim:
+    async def claim_send(self, page_id: str, document: str, send_id: int, *, epoch: str | None = None) -> SendClaim:
+        if epoch not in (None, self._log.epoch):
+            return SendClaim(False)
         claim = self._find_send(page_id, document, send_id)
         if claim is not None:
             return claim

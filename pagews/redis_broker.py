@@ -7,7 +7,7 @@ import logging
 import random
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping
 from contextlib import suppress
 from typing import Any, Final, NoReturn
 
@@ -30,6 +30,10 @@ logger = logging.getLogger("pagews")
 STALE: Final = 3.0
 #: Seconds before Redis is tried again, at first and at most; half of it is chance.
 FIRST_PAUSE, LAST_PAUSE = 0.1, 5.0
+
+
+class TwoServers(ConnectionError):
+    """The address has moved between the two connections: which of the servers has the log, only a new pair can tell."""
 
 
 class RedisBroker(Broker):
@@ -162,7 +166,7 @@ class RedisBroker(Broker):
                     calling.result()
                 listening.result()
             except FAILURES as error:
-                if calling.done():
+                if calling.done() or isinstance(error, TwoServers):
                     raise
                 self._has_gone(error)
             finally:
@@ -174,13 +178,14 @@ class RedisBroker(Broker):
         """Rule 13: a new pub/sub connection is a new beginning."""
         await self._open()
         line = await Line.open(self._url, self._limits.broker)
+        if line.run_id != calls.run_id:
+            await line.close()
+            raise TwoServers("the two connections have reached two servers")
         self._doubted.clear()
         self._lasts.clear()
         reading = asyncio.create_task(self._subscriptions.run(line, self._is_whole))
         doubting = asyncio.create_task(self._doubted.wait())
         try:
-            if line.run_id != calls.run_id:
-                raise ConnectionError("the two connections have reached two servers")
             await asyncio.wait([reading, doubting], return_when=asyncio.FIRST_COMPLETED)
             if reading.done():
                 reading.result()
@@ -197,8 +202,9 @@ class RedisBroker(Broker):
 
     async def _open(self) -> None:
         """Load the scripts, and learn or claim the epoch."""
-        await asyncio.gather(*(self._calls(b"SCRIPT", b"LOAD", script.text) for script in scripts.ALL))
+        await asyncio.gather(*(self._calls(b"SCRIPT", b"LOAD", script.text, opens=True) for script in scripts.ALL))
         await self._send_probe()
+        self._calls.open()
 
     async def _is_whole(self) -> None:
         """All is confirmed: what is filed from now on comes here, what was filed before can be read."""
@@ -219,7 +225,7 @@ class RedisBroker(Broker):
             self._is_away = False
             logger.warning("Redis is back")
 
-    def _start(self, work: Awaitable[None]) -> None:
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
         async def run() -> None:
             try:
                 await work
@@ -231,6 +237,7 @@ class RedisBroker(Broker):
         task = asyncio.create_task(run())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(lambda _: work.close())  # it may not have begun
 
     # --- the probe ----------------------------------------------------------------------------------------------------
 
@@ -269,6 +276,7 @@ class RedisBroker(Broker):
             b"1" if self._is_first else b"",
             *(b"%r" % number for number in numbers),
             b"%d" % limits.results_kept,
+            opens=True,
         )
         epoch, seq, _, policy, was_dead, gone, detached = reply
         self._check_policy(policy.decode())
@@ -390,13 +398,13 @@ class RedisBroker(Broker):
 
     # --- scripts ------------------------------------------------------------------------------------------------------
 
-    async def _evaluate(self, script: Script, *arguments: bytes) -> Any:
+    async def _evaluate(self, script: Script, *arguments: bytes, opens: bool = False) -> Any:
         try:
-            return await self._calls(b"EVALSHA", script.digest, b"1", self._log_key, *arguments)
+            return await self._calls(b"EVALSHA", script.digest, b"1", self._log_key, *arguments, opens=opens)
         except UnknownScript:
             # Somebody has flushed them; nothing has run.
-            await self._calls(b"SCRIPT", b"LOAD", script.text)
-            return await self._calls(b"EVALSHA", script.digest, b"1", self._log_key, *arguments)
+            await self._calls(b"SCRIPT", b"LOAD", script.text, opens=opens)
+            return await self._calls(b"EVALSHA", script.digest, b"1", self._log_key, *arguments, opens=opens)
 
     async def _run_script(self, script: Script, *arguments: bytes) -> list[Any]:
         """What a script answers behind its 'ok', on the log as it is now.
@@ -452,9 +460,9 @@ class RedisBroker(Broker):
             generation = self._generation
             try:
                 (found,) = await self._run_script(scripts.READ, epoch.encode(), b"%d" % limit, *_flat(cursors))
-            except BrokerUnavailable:
+            except BrokerUnavailable as error:
                 # Reading changes nothing. A page that is attached waits for as long as it takes.
-                await asyncio.sleep(random.uniform(FIRST_PAUSE / 2, FIRST_PAUSE))
+                await self._pause(error)
                 continue
             if generation == self._generation:
                 return _replay(found)
@@ -636,20 +644,35 @@ class RedisBroker(Broker):
 
     # --- sends and answers --------------------------------------------------------------------------------------------
 
-    async def claim_send(self, page_id: str, document: str, send_id: int) -> SendClaim:
+    async def claim_send(self, page_id: str, document: str, send_id: int, *, epoch: str | None = None) -> SendClaim:
+        call = secrets.token_hex(4)
+        loop = asyncio.get_running_loop()
+        # Whoever has it must be done by then, or has not been able to say what came out of it.
+        until = loop.time() + self._limits.callback + self._limits.lease
         while True:
-            claim = await self._claim(page_id, document, send_id, claim=True)
+            try:
+                claim = await self._claim(page_id, document, send_id, epoch or "", call)
+            except BrokerUnavailable as error:
+                if not error.unknown:
+                    raise
+                # It may be claimed: then nobody else would ever run it, or say that it has not run.
+                await self._pause(error)
+                continue
             if claim is not None:
                 return claim
+            if loop.time() > until:
+                return SendClaim(False)
 
     async def find_send(self, page_id: str, document: str, send_id: int) -> SendClaim | None:
         while True:
-            claim = await self._claim(page_id, document, send_id, claim=False)
+            claim = await self._claim(page_id, document, send_id, "", None)
             if claim is not None:
                 return None if claim.granted else claim
 
-    async def _claim(self, page_id: str, document: str, send_id: int, *, claim: bool) -> SendClaim | None:
-        """None: another node ran it a moment ago, and has a result now, or has died."""
+    async def _claim(self, page_id: str, document: str, send_id: int, epoch: str, call: str | None) -> SendClaim | None:
+        """`call`: what claims it; None: find out. Returns None when another node ran it a moment ago, and has a result
+        now, or has died.
+        """
         news = self._news
         state, result, cost = await self._run_script(
             scripts.CLAIM,
@@ -657,8 +680,10 @@ class RedisBroker(Broker):
             page_id.encode(),
             document.encode(),
             b"%d" % send_id,
-            b"1" if claim else b"",
+            b"" if call is None else b"1",
             b"%r" % self._limits.lease,
+            epoch.encode(),
+            (call or "").encode(),
         )
         self._count_cost(cost)
         if state == b"running":
@@ -669,15 +694,27 @@ class RedisBroker(Broker):
         return SendClaim(state == b"free")
 
     async def complete_send(self, page_id: str, document: str, send_id: int, result: Message) -> None:
-        (cost,) = await self._run_script(
-            scripts.COMPLETE,
-            self._node,
-            page_id.encode(),
-            document.encode(),
-            b"%d" % send_id,
-            codec.message_body(result),
-        )
+        while True:
+            try:
+                (cost,) = await self._run_script(
+                    scripts.COMPLETE,
+                    self._node,
+                    page_id.encode(),
+                    document.encode(),
+                    b"%d" % send_id,
+                    codec.message_body(result),
+                )
+                break
+            except BrokerUnavailable as error:
+                # It has run, and another node may wait for its result.
+                await self._pause(error)
         self._count_cost(cost)
+
+    async def _pause(self, error: BrokerUnavailable) -> None:
+        """Before the same is asked again; raises what it could not be asked for when this broker has stopped."""
+        if self._running is None or self._running.done():
+            raise error
+        await asyncio.sleep(random.uniform(FIRST_PAUSE / 2, FIRST_PAUSE))
 
     def _count_cost(self, results: int) -> None:
         for _ in range(results):

@@ -89,6 +89,10 @@ class Line:
             await asyncio.wait([writing])
             await self._connection.disconnect(nowait=True)
 
+    async def close(self) -> None:
+        """Close it; one that runs is closed by cancelling that."""
+        await self._connection.disconnect(nowait=True)
+
     async def _write(self) -> None:
         try:
             while True:
@@ -137,6 +141,7 @@ class Calls:
     def __init__(self, timeout: float) -> None:
         self._timeout = timeout
         self._line: Line | None = None
+        self._is_open = False
         #: When there was a line for the last time.
         self._lost_at = -math.inf
         #: Of the calls that have no reply yet.
@@ -144,8 +149,8 @@ class Calls:
         self._waiting: deque[_Call] = deque()
         self._sent: deque[_Call] = deque()
 
-    async def __call__(self, *arguments: bytes) -> Any:
-        """The reply to a command.
+    async def __call__(self, *arguments: bytes, opens: bool = False) -> Any:
+        """The reply to a command. `opens`: it may be the first on a line, before `open`.
 
         Raises:
             BrokerUnavailable: none came in time, or Redis refuses it. UnknownScript: it was one.
@@ -158,10 +163,10 @@ class Calls:
             raise BrokerUnavailable(f"more than {MOST_BYTES} bytes wait for Redis to answer")
         call = _Call(request, loop.create_future(), loop.time() + self._timeout)
         self._bytes += len(request)
-        if self._line is None:
-            self._waiting.append(call)
-        else:
+        if self._line is not None and (self._is_open or opens):
             self._send(self._line, call)
+        else:
+            self._waiting.append(call)
         try:
             return await call.reply
         finally:
@@ -170,17 +175,13 @@ class Calls:
     async def run(self, line: Line) -> None:
         """Use `line` until it breaks; then raise what broke it."""
         self._line = line
-        while self._waiting:
-            call = self._waiting.popleft()
-            if not call.reply.done():
-                self._send(line, call)
         watching = asyncio.create_task(self._watch())
         reading = asyncio.create_task(line.run(self._receive))
         try:
             await asyncio.wait([watching, reading], return_when=asyncio.FIRST_COMPLETED)
             (watching if watching.done() else reading).result()
         finally:
-            self._line = None
+            self._line, self._is_open = None, False
             self._lost_at = asyncio.get_running_loop().time()
             for task in (watching, reading):
                 task.cancel()
@@ -188,6 +189,16 @@ class Calls:
             for call in self._sent:
                 _fail(call, BrokerUnavailable("Redis was lost before it had answered", unknown=True))
             self._sent.clear()
+
+    def open(self) -> None:
+        """Rule 18: the epoch of this line's server is known. What waits may go out."""
+        if self._line is None:
+            return
+        self._is_open = True
+        while self._waiting:
+            call = self._waiting.popleft()
+            if not call.reply.done():
+                self._send(self._line, call)
 
     def expire(self) -> None:
         """Give up what has waited for a line too long. Called at a steady pace."""
@@ -197,8 +208,8 @@ class Calls:
 
     @property
     def connected(self) -> bool:
-        """Whether there is a line."""
-        return self._line is not None
+        """Whether there is a line that is open."""
+        return self._is_open
 
     def give_up(self) -> None:
         """There will be no line any more."""

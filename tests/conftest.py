@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Generator, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
+from tests.on_redis import TwoWorkers
 from tests.redis_server import RedisServer
+from tests.sites import House, TestSite
 from tests.wire_client import TRANSPORTS, Transport
 from tools.programs import MINIMUM_NODE, find_chromium, find_nginx, find_node, find_redis
 
@@ -50,6 +53,15 @@ def transport(request: pytest.FixtureRequest) -> Transport:
     """What carries a page's socket: a test that takes it runs once over each."""
     found: Transport = request.param
     return found
+
+
+@pytest.fixture(params=["one-process", "two-workers"])
+def house(request: pytest.FixtureRequest) -> House:
+    """Who serves a site: a test that takes it runs once in one process, and once over two workers on Redis."""
+    if request.param == "one-process":
+        return TestSite
+    server: RedisServer = request.getfixturevalue("shared_redis")
+    return partial(TwoWorkers, server.url)
 
 
 @pytest.fixture(scope="session")

@@ -16,7 +16,7 @@ from aiohttp import web
 import pagews
 from pagews import DelegateTableDef, Limits
 from tests.faults import HOST, FaultProxy, Lane, Link, after_frame, after_header, frames, inside_frame
-from tests.sites import TestSite, serving
+from tests.sites import House, Served, TestSite, serving
 from tests.wire_client import Document, Push, Visitor
 
 #: How many messages there are, and how many between two kills.
@@ -64,7 +64,7 @@ class Line(abc.ABC):
         kills: how often it was broken, by the kind.
     """
 
-    def __init__(self, site: TestSite, proxy: FaultProxy, document: Document, link: Link) -> None:
+    def __init__(self, site: Served, proxy: FaultProxy, document: Document, link: Link) -> None:
         self.site = site
         self.proxy = proxy
         self.document = document
@@ -88,6 +88,10 @@ class Line(abc.ABC):
     async def settled(self, count: int) -> None:
         """Wait until so many messages have come to their end."""
         await self.document.until(lambda _: self.arrived() >= count)
+
+    async def welcomed(self, count: int) -> None:
+        """Wait until so many hellos of the page have been answered."""
+        await self.document.until(lambda document: len(document.welcomes) == count)
 
     async def ended(self, link: Link) -> None:
         """Wait until a connection is cut."""
@@ -208,11 +212,13 @@ KILLS: Final[tuple[Callable[[Line, int], Awaitable[None]], ...]] = (
 
 async def speak_and_kill(line: Line) -> None:
     """Send all messages; in the middle of every hundred of them the connection breaks, by turns in every way."""
-    kills = itertools.cycle(KILLS)
+    kills, welcomes = itertools.cycle(KILLS), 1
     for number in range(MESSAGES):
         if number % STEP == STEP // 2:
             kill = next(kills)
+            await line.welcomed(welcomes)
             await kill(line, number)
+            welcomes += 2 if kill is between_welcome_and_replay else 1
             line.kills[kill.__name__] += 1
         else:
             await line.speak(number)
@@ -223,13 +229,13 @@ async def speak_and_kill(line: Line) -> None:
     # Two of the kinds take two cuts: one to make the page come back, and the one they are about.
     assert line.proxy.counts["cut"] == 4 * 7
     assert line.proxy.counts["upgraded"] == 1 + 4 * 7
-    assert len(line.document.welcomes) == 1 + 4 * 6
+    assert len(line.document.welcomes) == welcomes == 1 + 4 * 6
 
 
 @asynccontextmanager
-async def attached(kind: type[Line], table: DelegateTableDef) -> AsyncIterator[Line]:
+async def attached(house: House, kind: type[Line], table: DelegateTableDef) -> AsyncIterator[Line]:
     async with (
-        serving(TestSite(delegates=table, limits=LIMITS)) as site,
+        serving(house(delegates=table, limits=LIMITS)) as site,
         FaultProxy(HOST, site.port) as proxy,
         Visitor(proxy.url) as visitor,
         Document(visitor, await visitor.token("/?topic=news")) as document,
@@ -238,8 +244,8 @@ async def attached(kind: type[Line], table: DelegateTableDef) -> AsyncIterator[L
         yield kind(site, proxy, document, await proxy.upgraded())
 
 
-async def test_twenty_kills_under_two_thousand_pushes() -> None:
-    async with attached(Down, DelegateTableDef()) as line:
+async def test_twenty_kills_under_two_thousand_pushes(house: House) -> None:
+    async with attached(house, Down, DelegateTableDef()) as line:
 
         async def show(push: Push) -> None:
             await line.gate()
@@ -252,7 +258,7 @@ async def test_twenty_kills_under_two_thousand_pushes() -> None:
         assert seqs == sorted(set(seqs))
 
 
-async def test_twenty_kills_under_two_thousand_sends() -> None:
+async def test_twenty_kills_under_two_thousand_sends(house: House) -> None:
     table = DelegateTableDef()
     runs: list[int] = []
     gates: list[Gate] = []
@@ -263,7 +269,7 @@ async def test_twenty_kills_under_two_thousand_sends() -> None:
         await gates[0]()
         return data
 
-    async with attached(Up, table) as line:
+    async with attached(house, Up, table) as line:
         gates.append(line.gate)
         await speak_and_kill(line)
 

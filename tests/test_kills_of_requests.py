@@ -18,7 +18,7 @@ import pagews
 from pagews import DelegateTableDef, Limits
 from pagews.text_frames import PADDING
 from tests.faults import HOST, FaultProxy, Link
-from tests.sites import TestSite, serving
+from tests.sites import House, Served, TestSite, serving
 from tests.test_kills import Conversation, Gate
 from tests.wire_client import Document, Push, Transport, Visitor, Wire, new_document
 
@@ -72,7 +72,7 @@ class Trap:
 class Line:
     """A page behind a proxy, and messages that go over it in one direction."""
 
-    def __init__(self, site: TestSite, proxy: FaultProxy, document: Document, direction: Direction) -> None:
+    def __init__(self, site: Served, proxy: FaultProxy, document: Document, direction: Direction) -> None:
         self.site = site
         self.proxy = proxy
         self.trap = Trap(proxy)
@@ -165,9 +165,11 @@ async def speak_and_kill(line: Line) -> None:
 
 
 @asynccontextmanager
-async def attached(direction: Direction, table: DelegateTableDef, transport: Transport) -> AsyncIterator[Line]:
+async def attached(
+    house: House, direction: Direction, table: DelegateTableDef, transport: Transport
+) -> AsyncIterator[Line]:
     async with (
-        serving(TestSite(delegates=table, limits=LIMITS)) as site,
+        serving(house(delegates=table, limits=LIMITS)) as site,
         FaultProxy(HOST, site.port) as proxy,
         Visitor(proxy.url, transport) as visitor,
     ):
@@ -179,8 +181,8 @@ async def attached(direction: Direction, table: DelegateTableDef, transport: Tra
 
 
 @pytest.mark.parametrize("transport", TEXT)
-async def test_twenty_kills_under_two_thousand_pushes(transport: Transport) -> None:
-    async with attached("down", DelegateTableDef(), transport) as line:
+async def test_twenty_kills_under_two_thousand_pushes(house: House, transport: Transport) -> None:
+    async with attached(house, "down", DelegateTableDef(), transport) as line:
 
         async def show(push: Push) -> None:
             await line.gate()
@@ -192,7 +194,7 @@ async def test_twenty_kills_under_two_thousand_pushes(transport: Transport) -> N
 
 
 @pytest.mark.parametrize("transport", TEXT)
-async def test_twenty_kills_under_two_thousand_sends(transport: Transport) -> None:
+async def test_twenty_kills_under_two_thousand_sends(house: House, transport: Transport) -> None:
     table = DelegateTableDef()
     runs: list[int] = []
     gates: list[Gate] = []
@@ -203,7 +205,7 @@ async def test_twenty_kills_under_two_thousand_sends(transport: Transport) -> No
         await gates[0]()
         return data
 
-    async with attached("up", table, transport) as line:
+    async with attached(house, "up", table, transport) as line:
         gates.append(line.gate)
         await speak_and_kill(line)
 

@@ -11,7 +11,7 @@ import pytest
 import pagews
 from pagews import DelegateTableDef
 from pagews.site import get_site
-from tests.sites import TestSite, serving
+from tests.sites import ByTurns, House, TestSite, serving
 from tests.wire_client import TRANSPORTS, Document, Transport, Visitor
 
 PAIRS: Final = [(old, new) for old, new in itertools.product(TRANSPORTS, repeat=2) if old != new]
@@ -35,7 +35,7 @@ class Moving:
             return data
 
 
-async def push_all(topic: pagews.Target, first: int) -> None:
+async def push_all(topic: ByTurns, first: int) -> None:
     """Push, a few in each turn of the loop."""
     for number in range(first, first + MESSAGES):
         await topic.push("count", number)
@@ -44,14 +44,14 @@ async def push_all(topic: pagews.Target, first: int) -> None:
 
 
 @pytest.mark.parametrize(("old", "new"), PAIRS)
-async def test_a_move_with_a_send_unanswered_and_pushes_under_way(old: Transport, new: Transport) -> None:
+async def test_a_move_with_a_send_unanswered_and_pushes_under_way(house: House, old: Transport, new: Transport) -> None:
     moving = Moving()
     async with (
-        serving(TestSite(delegates=moving.table)) as site,
+        serving(house(delegates=moving.table)) as site,
         Visitor(site.url, old) as visitor,
         Document(visitor, await visitor.token("/?topic=news")) as document,
     ):
-        topic = site.publisher.topic("news")
+        topic = site.topic("news")
         await document.until(lambda document: bool(document.welcomes))
         await document.send("count", 0, qos=2)
         await moving.started.wait()
@@ -67,10 +67,11 @@ async def test_a_move_with_a_send_unanswered_and_pushes_under_way(old: Transport
 
         assert [push.data for push in document.received] == list(range(2 * MESSAGES))
         assert document.results == {1: [True, 0], 2: [True, 1]}
-        assert site.publisher.statistics().attached == 1
+        await site.attached(1)
     assert moving.runs == [0, 1]
 
 
+# In one process: a move to another worker is told there as attach, and as detach where it was.
 async def test_a_move_through_all_of_them_and_back_is_no_detach() -> None:
     attached, detached = list[str](), list[str]()
     site = TestSite()

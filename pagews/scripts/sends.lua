@@ -1,4 +1,9 @@
--- The qos 2 sends of a page's document: a hash with each number, '!' and the node that runs it, or '=' and its result.
+-- The qos 2 sends of a page's document: a hash with each number; '!', the node that runs it, '/', which of its calls has
+-- claimed it, and the others that wait for it; or '=' and its result.
+
+local function runner_of(value)
+    return value and string.match(value, '^!(%w+)')
+end
 
 -- Forget the oldest tenth of the claims of a page; returns how many results that has cost.
 local function forget_oldest(page)
