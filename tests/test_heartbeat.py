@@ -16,6 +16,7 @@ def page() -> PageSession:
         attempt=1,
         epoch="e",
         position=0,
+        since=0.0,
         held_limit=1,
         socket=None,
     )

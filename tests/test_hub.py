@@ -36,6 +36,7 @@ def page(name: str) -> PageSession:
         attempt=1,
         epoch="e",
         position=0,
+        since=0.0,
         held_limit=1000,
         socket=Socket(Reader(), bare_context(), Wire(), Output(Limits().callback), Counters(), Limits()),
     )

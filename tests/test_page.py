@@ -19,6 +19,7 @@ def session(position: int = 0, *, held_limit: int = 100) -> PageSession:
         attempt=1,
         epoch="e",
         position=position,
+        since=0.0,
         held_limit=held_limit,
         socket="its socket",
     )
