@@ -6,7 +6,7 @@ PYTHON ?= python3
 PORT ?= 8080
 WORKERS ?= 1
 
-# How long `make soak` goes on, and where it begins; without a seed anywhere.
+# How long `make soak` and `make chaos` go on, and where they begin; without a seed anywhere.
 SECONDS ?= 60
 SEED ?=
 
@@ -30,7 +30,7 @@ MODULES := node_modules/.package-lock.json
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test lint bench mutants soak clean
+.PHONY: help demo test lint bench mutants soak chaos clean
 
 help:
 	@echo "make demo    serve the demo at http://127.0.0.1:$(PORT) (another port, several processes on a Redis:"
@@ -39,6 +39,7 @@ help:
 	@echo "make lint    check style and types"
 	@echo "make mutants put known faults into the core, which the tests must catch"
 	@echo "make soak    run random histories of the core for a minute (make soak SECONDS=600 SEED=7)"
+	@echo "make chaos   break workers, lines and Redis for a minute (make chaos SECONDS=600 SEED=7)"
 	@echo "make bench   measure against plain aiohttp and python-socketio"
 	@echo "make clean   remove what the others have made"
 
@@ -64,6 +65,10 @@ mutants: $(TOOLS)
 
 soak: $(TOOLS)
 	@python -m tools.soak --seconds $(SECONDS) $(if $(SEED),--seed $(SEED))
+
+chaos: $(TOOLS)
+	@$(PYTHON) -m tools.system redis-server
+	@python -m tools.chaos --seconds $(SECONDS) $(if $(SEED),--seed $(SEED))
 
 clean:
 	rm -rf $(VENV) node_modules build dist pagews.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache

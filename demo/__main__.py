@@ -2,9 +2,11 @@
 
 import argparse
 import os
+import sys
 
 from aiohttp import web
 
+from demo import supervisor
 from demo.app import create_app
 
 
@@ -17,8 +19,29 @@ def main() -> None:
         default=os.environ.get("PORT", "8080"),
         help="port to listen on (default: the environment's PORT, else 8080)",
     )
+    parser.add_argument(
+        "--workers",
+        type=int,
+        choices=range(1, supervisor.MOST + 1),
+        metavar="N",
+        default=1,
+        help=f"how many processes serve the site on that port, up to {supervisor.MOST} (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--redis",
+        metavar="URL",
+        default=os.environ.get("REDIS_URL"),
+        help="the Redis that several workers share (default: the environment's REDIS_URL, else one is started)",
+    )
     arguments = parser.parse_args()
-    web.run_app(create_app(), host=arguments.host, port=arguments.port, shutdown_timeout=5)
+    if arguments.workers == 1:
+        web.run_app(create_app(), host=arguments.host, port=arguments.port, shutdown_timeout=5)
+        return
+    try:
+        supervisor.run(arguments.workers, arguments.host, arguments.port, arguments.redis)
+    except supervisor.Failed as error:
+        sys.exit(str(error))
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -19,7 +19,7 @@ class Echo(pagews.WebSocketHandler):
         return pagews.Text("You said: " + frame.data)
 
     def websocket_info(self, message: object, context: pagews.Context) -> pagews.Text:
-        return pagews.Text(f"Hello from info: that was message {message}.")
+        return pagews.Text(f"Messages of yours on this socket: {message}.")
 
 
 routes.get("/socket/custom")(pagews.websocket(Echo))

@@ -14,4 +14,4 @@ routes = web.RouteTableDef()
 async def quiet_page(request: web.Request) -> dict[str, object]:
     page = await pagews.open_page(request, topics=[clock.TOPIC])
     await page.push("note", {"text": "Pushed while this page was rendered; it waited for you to connect."})
-    return {"page": page, "nonce": policy.nonce(request), "transport": transport.forced(request)}
+    return {"page": page, "nonce": policy.nonce(request), **transport.choice(request)}

@@ -11,12 +11,12 @@ from aiohttp import web
 from msgspec import Meta, Struct
 
 import pagews
-from demo.running import PageTasks
+from demo.running import PageWork, State
 
 RATE = 20.0  # pushes a second
 TOTAL = 600  # then the stream stops by itself
 
-STREAMS = web.AppKey("streams", PageTasks)
+STREAMS = web.AppKey("streams", PageWork)
 
 delegates = pagews.DelegateTableDef()
 
@@ -31,13 +31,13 @@ class Cut(Struct):
 
 @delegates.on("stream_start")
 async def start(page: pagews.Page, data: Start) -> dict[str, object]:
-    page.app[STREAMS].start(page, stream(page, data.run))
+    await page.app[STREAMS].start(page, {"run": data.run, "sent": 0})
     return {"rate": RATE, "total": TOTAL}
 
 
 @delegates.on("stream_stop")
 async def stop(page: pagews.Page, data: None) -> bool:
-    return page.app[STREAMS].stop(page.id)
+    return await page.app[STREAMS].stop(page)
 
 
 @delegates.on("cut")
@@ -45,14 +45,23 @@ async def cut(page: pagews.Page, data: Cut) -> None:
     await page.close(1012, f"cut for the demo; retry={data.seconds:g}")
 
 
-async def stream(page: pagews.Page, run: int) -> None:
-    for number in range(1, TOTAL + 1):
-        await page.push("number", {"run": run, "number": number})
-        # How many there are is told beside the stream, at most once: a lost one is made up for by the next.
-        await page.push("sent", {"run": run, "sent": number}, qos=0)
-        await asyncio.sleep(1 / RATE)
-    await page.push("stream_end", {"run": run, "sent": TOTAL})
+async def push_next(page: pagews.Page, state: State) -> State | None:
+    run, number = state["run"], state["sent"] + 1
+    # A worker may be killed when it has pushed a number, and has not kept that it has: the next one pushes it again.
+    await page.push("number", {"run": run, "number": number}, key=f"number {run}/{number}")
+    # How many there are is told beside the stream, at most once: a lost one is made up for by the next.
+    await page.push("sent", {"run": run, "sent": number}, qos=0)
+    if number >= TOTAL:
+        await page.push("stream_end", {"run": run, "sent": TOTAL}, key=f"end {run}")
+        return None
+    await asyncio.sleep(1 / RATE)
+    return {"run": run, "sent": number}
 
 
 def setup(app: web.Application) -> None:
-    app[STREAMS] = PageTasks(limit=100)
+    app[STREAMS] = PageWork("stream", push_next, limit=100)
+    app.on_startup.append(listen)
+
+
+async def listen(app: web.Application) -> None:
+    pagews.get_publisher(app).on_attach.append(app[STREAMS].go_on)

@@ -1,5 +1,6 @@
 """One text, pushed to this page, to all pages of this browser, or to all pages of a user."""
 
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
 import aiohttp_jinja2
@@ -34,14 +35,14 @@ async def tab(request: web.Request) -> dict[str, object]:
     return {
         "page": await pagews.open_page(request),
         "nonce": policy.nonce(request),
-        "transport": transport.forced(request),
+        **transport.choice(request),
     }
 
 
 @routes.get("/side-by-side")
 @aiohttp_jinja2.template("side_by_side.html")
 async def side_by_side(request: web.Request) -> dict[str, object]:
-    return {}
+    return transport.choice(request)
 
 
 @routes.post("/login")
@@ -51,15 +52,17 @@ async def login(request: web.Request) -> web.Response:
     if user not in USERS:
         raise web.HTTPBadRequest(text="The demo knows ann and bob.")
     await pagews.login(request, str(user))
-    raise back(form.get("from"))
+    raise back(form)
 
 
 @routes.post("/logout")
 async def logout(request: web.Request) -> web.Response:
     form = await request.post()
     await pagews.logout(request)
-    raise back(form.get("from"))
+    raise back(form)
 
 
-def back(came_from: object) -> web.HTTPSeeOther:
-    return web.HTTPSeeOther("/tab" if came_from == "/tab" else "/#targets")
+def back(form: Mapping[str, object]) -> web.HTTPSeeOther:
+    """To the page that the form stands in, with the transport that it has."""
+    query = transport.query(form.get("transport"))
+    return web.HTTPSeeOther(f"/tab{query}" if form.get("from") == "/tab" else f"/{query}#targets")

@@ -9,7 +9,15 @@ from pagews.templating import Transport
 CHOICES: Final[tuple[Transport, ...]] = get_args(Transport)
 
 
-def forced(request: web.Request) -> Transport | None:
-    """What `?transport=` says; None: nothing, or nothing that there is."""
+def choice(request: web.Request) -> dict[str, object]:
+    """For the templates, what `?transport=` says: the one that is forced, the query that forces it in other pages too,
+    and what was said instead if there is no such transport.
+    """
     said = request.query.get("transport")
-    return next((choice for choice in CHOICES if choice == said), None)
+    forced = next((name for name in CHOICES if name == said), None)
+    return {"transport": forced, "query": query(forced), "unknown": said if forced is None else None}
+
+
+def query(name: object) -> str:
+    """What forces a transport in an address; "" for anything else."""
+    return f"?transport={name}" if name in CHOICES else ""

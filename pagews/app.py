@@ -18,7 +18,6 @@ from aiohttp_session import AbstractStorage
 
 from .broker import Broker
 from .controller import check_handler, websocket_start
-from .counters import Counters
 from .delegates import Delegates, DelegateTableDef
 from .drain import drain
 from .errors import ConfigurationError
@@ -26,8 +25,6 @@ from .fallback import poll, post, stream
 from .form import form
 from .identity import CookieStorage, Identities, UserFunction
 from .limits import Limits
-from .memory_broker import MemoryBroker
-from .node import Node
 from .page_handler import PageHandler
 from .publisher import Publisher
 from .renew import renew
@@ -90,21 +87,18 @@ def setup(
     check_handler("handler", handler, PageHandler)
     _check_async("user", user)
     _check_async("authorize", authorize)
-    counters = Counters()
-    publisher = Publisher(app, limits, counters)
-    node = Node(_broker(broker, limits), publisher, counters, limits, new_id)
-    publisher.node = node
+    publisher = Publisher(broker, limits=limits, app=app, new_page_id=new_id)
     identities = Identities(sessions or CookieStorage(keys), user)
-    identities.node = node
+    identities.node = publisher.node
     site = Site(
         app=app,
         limits=limits,
-        counters=counters,
+        counters=publisher.counters,
         tokens=Tokens(keys, limits.token_life),
         identities=identities,
-        delegates=Delegates(counters, limits.callback),
+        delegates=Delegates(publisher.counters, limits.callback),
         publisher=publisher,
-        node=node,
+        node=publisher.node,
         handler=handler,
         authorize=authorize,
         allowed_origins=_origins(allowed_origins),
@@ -153,20 +147,6 @@ def _keys(secret_key: SecretKey, debug: bool) -> list[bytes]:
             raise
         logger.warning("no secret key: a random one is used, and pages and sessions end with this process; %s", HOW_TO)
         return [new_key().encode()]
-
-
-def _broker(broker: str | Broker, limits: Limits) -> Broker:
-    if isinstance(broker, Broker):
-        return broker
-    if broker == "memory://":
-        return MemoryBroker(limits)
-    if str(broker).startswith(("redis://", "rediss://", "unix://")):
-        try:
-            from .redis_broker import RedisBroker
-        except ModuleNotFoundError as error:
-            raise ConfigurationError(f"broker={broker!r}: pip install 'pagews[redis]' ({error})") from error
-        return RedisBroker(broker, limits)
-    raise ConfigurationError(f"broker={broker!r}: give 'memory://', 'redis://HOST:PORT' or a pagews.Broker")
 
 
 def _path(name: str, path: str) -> str:

@@ -136,7 +136,14 @@ class SendClaim(NamedTuple):
 
 
 class Broker(abc.ABC):
-    """The log and the bus between nodes."""
+    """The log and the bus between nodes.
+
+    Attributes:
+        serves_pages: false in a program that only pushes: the log keeps the settings of the nodes, and what is told in
+            one process only is told in one of theirs.
+    """
+
+    serves_pages = True
 
     @abc.abstractmethod
     async def start(self, receiver: Receiver) -> None:

@@ -6,15 +6,17 @@ import asyncio
 import hashlib
 import logging
 import secrets
-from collections.abc import Awaitable
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Awaitable, Callable
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from aiosignal import Signal
 
-from .broker import Answer
+from .broker import Answer, Broker
 from .counters import Counters, Statistics
-from .errors import AskTimeout, PageGone, Return, check_close, returns
+from .errors import AskTimeout, ConfigurationError, PageGone, Return, check_close, returns
 from .limits import Limits, check_seconds
+from .memory_broker import MemoryBroker
 from .node import Node
 from .page import PageSession
 from .push_targets import IdentityTarget, Page, PageTarget, Qos, Target
@@ -33,7 +35,21 @@ SIGNALS: Final = 10_000
 
 
 class Publisher:
-    """The push API. Get it with `pagews.get_publisher(request_or_app)`.
+    """The push API. In an application, get it with `pagews.get_publisher(request_or_app)`.
+
+    A program that serves no pages makes its own, on the broker of the application:
+
+        async with pagews.Publisher("redis://localhost") as publisher:
+            await publisher.topic("news").push("headline", {"title": "..."})
+
+    Arguments:
+        broker: as in `setup()`; `memory://` is only for an application.
+        limits: as in `setup()`, and the same as there.
+        app, new_page_id: the application, and how the ids of its pages are made; `setup()` gives them.
+
+    Raises:
+        ConfigurationError: the broker does not fit; from `async with` also: it cannot keep the log.
+        BrokerUnavailable: from `async with`: the broker was not reached within `limits.broker` seconds.
 
     Attributes:
         on_attach, on_detach, on_gone: signals in the manner of aiohttp's: append an `async` function that takes the
@@ -43,11 +59,22 @@ class Publisher:
             are called one after the other, in the order of the events.
     """
 
-    def __init__(self, app: web.Application, limits: Limits, counters: Counters) -> None:
-        self.app = app
-        self.limits = limits
-        self.counters = counters
-        self.node: Node
+    def __init__(
+        self,
+        broker: str | Broker,
+        *,
+        limits: Limits | None = None,
+        app: web.Application | None = None,
+        new_page_id: Callable[[], str] | None = None,
+    ) -> None:
+        if app is None and broker == "memory://":
+            raise ConfigurationError("memory:// is the application's own: give this program the Redis that both share")
+        self.limits = limits = limits or Limits()
+        self.counters = Counters()
+        self.node = Node(_broker(broker, limits), self, self.counters, limits, new_page_id or _no_page)
+        self.node.broker.serves_pages = app is not None
+        self._app = app
+        self._has_started = False
         self.on_attach: Signal[Page] = Signal(self)
         self.on_detach: Signal[Page] = Signal(self)
         self.on_gone: Signal[Page] = Signal(self)
@@ -55,23 +82,54 @@ class Publisher:
         self._events: asyncio.Queue[tuple[Signal[Page], Page]] = asyncio.Queue()
         self._telling: asyncio.Task[None] | None = None
 
+    async def __aenter__(self) -> Self:
+        await self.start()
+        try:
+            await self.node.start()
+        except BaseException:
+            await self.stop()
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.node.stop()
+        await self.stop()
+
+    @property
+    def app(self) -> web.Application:
+        """The application that it is of.
+
+        Raises:
+            ConfigurationError: it is of a program that serves no pages.
+        """
+        if self._app is None:
+            raise ConfigurationError("this publisher was made by a program, and has no application")
+        return self._app
+
     # --- targets ------------------------------------------------------------------------------------------------------
 
     def page(self, page_id: str) -> PageTarget:
         """One page, by its id."""
-        return PageTarget(self, Address.page(page_id))
+        return PageTarget(self._running(), Address.page(page_id))
 
     def session(self, session_id: str) -> IdentityTarget:
         """All pages of a browser session."""
-        return IdentityTarget(self, Address.session(session_id))
+        return IdentityTarget(self._running(), Address.session(session_id))
 
     def user(self, user_id: str) -> IdentityTarget:
         """All pages of a user."""
-        return IdentityTarget(self, Address.user(user_id))
+        return IdentityTarget(self._running(), Address.user(user_id))
 
     def topic(self, name: str) -> Target:
         """All pages that listen to a topic."""
-        return Target(self, Address.topic(name))
+        return Target(self._running(), Address.topic(name))
+
+    def _running(self) -> Self:
+        if self._app is None and not self._has_started:
+            raise ConfigurationError("this publisher is not connected: use it inside of 'async with'")
+        return self
 
     def statistics(self) -> Statistics:
         """What this process has and has done."""
@@ -199,10 +257,12 @@ class Publisher:
 
     async def start(self) -> None:
         """Begin to send the signals."""
+        self._has_started = True
         self._telling = asyncio.create_task(self._send_signals())
 
     async def stop(self) -> None:
         """Send what is left, then end."""
+        self._has_started = False
         if self._telling is not None:
             await self._within_limit(self._events.join())
             self._telling.cancel()
@@ -232,3 +292,21 @@ class Publisher:
                 raise
             self.counters.failed["signal"] += 1
             logger.error("a receiver of a signal failed; it must be async, and take a page", exc_info=error)
+
+
+def _broker(broker: str | Broker, limits: Limits) -> Broker:
+    if isinstance(broker, Broker):
+        return broker
+    if broker == "memory://":
+        return MemoryBroker(limits)
+    if str(broker).startswith(("redis://", "rediss://", "unix://")):
+        try:
+            from .redis_broker import RedisBroker
+        except ModuleNotFoundError as error:
+            raise ConfigurationError(f"broker={broker!r}: pip install 'pagews[redis]' ({error})") from error
+        return RedisBroker(broker, limits)
+    raise ConfigurationError(f"broker={broker!r}: give 'memory://', 'redis://HOST:PORT' or a pagews.Broker")
+
+
+def _no_page() -> str:
+    raise AssertionError("a program that serves no pages has none that could fork")

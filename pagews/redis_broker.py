@@ -63,8 +63,8 @@ class RedisBroker(Broker):
         self._revocations = revocations
         self._prefix = prefix.encode()
         self._log_key = self._prefix + b"log"
-        #: This process, from its start to its stop.
-        self._node = secrets.token_hex(8).encode()
+        #: This process, from its start to its stop: the application may have been made before a fork.
+        self._node = b""
         self._calls = Calls(limits.broker)
         self._subscriptions = Subscriptions(self._receive)
         self._receiver: Receiver
@@ -104,6 +104,7 @@ class RedisBroker(Broker):
             BrokerUnavailable: it was not reached within `limits.broker` seconds.
         """
         self._receiver = receiver
+        self._node = secrets.token_hex(8).encode()
         self._subscriptions.want([self._node_channel, self._prefix + b"nodes"])
         self._running = asyncio.create_task(self._run())
         heard = asyncio.create_task(self._heard.wait())
@@ -273,9 +274,10 @@ class RedisBroker(Broker):
             self._epoch,
             self._node,
             secrets.token_hex(8).encode(),
-            b"1" if self._is_first else b"",
+            b"1" if self._is_first and self.serves_pages else b"",
             *(b"%r" % number for number in numbers),
             b"%d" % limits.results_kept,
+            b"" if self.serves_pages else b"1",
             opens=True,
         )
         epoch, seq, _, policy, was_dead, gone, detached = reply
@@ -371,6 +373,10 @@ class RedisBroker(Broker):
 
     def _hear_ended(self, page_id: str) -> None:
         self._receiver.ended(page_id)
+
+    def _hear_gone(self, page_id: str, session_id: str, user_hex: str = "") -> None:
+        # In hexadecimal, for a user id may have spaces.
+        self._receiver.gone(page_id, session_id, bytes.fromhex(user_hex).decode() or None)
 
     def _hear_superseded(self, page_id: str, document: str, attempt: str, repeat: str) -> None:
         self._receiver.superseded(page_id, Owner(document, int(attempt), repeat=int(repeat)))
@@ -576,7 +582,7 @@ class RedisBroker(Broker):
         await self._run_script(scripts.KEEP, page_id.encode())
 
     async def end(self, page_id: str) -> None:
-        told = await self._run_script(scripts.END, page_id.encode())
+        told = await self._run_script(scripts.END, page_id.encode(), b"" if self.serves_pages else b"1")
         if told:
             session, user = told
             self._receiver.gone(page_id, session.decode(), user.decode() or None)
@@ -739,6 +745,7 @@ class RedisBroker(Broker):
 _NOTICES: Final[dict[bytes, Callable[..., None]]] = {
     b"position": RedisBroker._hear_position,
     b"ended": RedisBroker._hear_ended,
+    b"gone": RedisBroker._hear_gone,
     b"superseded": RedisBroker._hear_superseded,
     b"result": RedisBroker._hear_result,
     b"answers": RedisBroker._hear_answers,

@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import re
 from collections.abc import AsyncIterator
+from html.parser import HTMLParser
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from aiohttp import FormData, web
 from pytest_aiohttp import AiohttpClient
 
 import pagews
-from demo import ask, job, reconnect
+from demo import ask, job, reconnect, transport
 from demo.app import create_app
 from demo.source import PANELS
 from pagews.testing import Browser, PageError, PageStandIn
@@ -81,6 +82,62 @@ async def test_visitor_forces_a_transport(browser: Browser, path: str) -> None:
         assert re.findall(r"data-transport=\S+?(?=[ >])", html) == ([forced] if forced else [])
 
 
+@pytest.mark.parametrize("path", ["/", "/tab", "/nostream"])
+async def test_transport_that_there_is_not_is_said(browser: Browser, path: str) -> None:
+    for said, told in (("<pigeon>", True), ("poll", False)):
+        html = await (await browser.client.get(path, params={"transport": said}, headers=HTML)).text()
+        assert ("There is no transport “&lt;pigeon&gt;”" in html) == told
+
+
+@pytest.mark.parametrize("path", ["/", "/tab", "/nostream", "/side-by-side", "/source/echo"])
+async def test_links_keep_the_transport(browser: Browser, path: str) -> None:
+    html = await (await browser.client.get(f"{path}?transport=poll", headers=HTML)).text()
+    links = set(re.findall(r'(?:href|<iframe src)="(/(?!static/|pagews/)[^"]*)"', html))
+    chosen = {"/#reconnect", *(f"/?transport={name}#reconnect" for name in transport.CHOICES)}
+    assert links
+    assert [link for link in links - chosen if "?transport=poll" not in link] == []
+
+
+async def test_login_keeps_the_transport(browser: Browser) -> None:
+    for path, form in (("/?transport=poll#targets", {}), ("/tab?transport=poll", {"from": "/tab"})):
+        form |= {"user": "ann", "transport": "poll"}
+        response = await browser.client.post("/login", data=form, allow_redirects=False)
+        assert response.headers["Location"] == path
+
+
+class _Buttons(HTMLParser):
+    """Finds the buttons that do nothing without a script, and are shown without one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[tuple[str, bool]] = []
+        self.count = 0
+        self.dead: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        attributes = dict(attrs)
+        works = "data-scripted" in attributes or (tag == "form" and attributes.get("method") == "post")
+        if tag == "button":
+            self.count += 1
+            if not any(works for _, works in self.open):
+                self.dead.append(str(attributes))
+        self.open.append((tag, works))
+
+    def handle_endtag(self, tag: str) -> None:
+        while self.open and self.open.pop()[0] != tag:
+            pass  # what has no end tag, such as an input
+
+
+@pytest.mark.parametrize("path", ["/", "/tab", "/nostream"])
+async def test_without_a_script_no_button_is_dead(browser: Browser, path: str) -> None:
+    html = await (await browser.client.get(path, headers=HTML)).text()
+    found = _Buttons()
+    found.feed(html)
+    assert found.count > 1
+    assert found.dead == []
+    assert re.search(r"<noscript><p[^>]*>JavaScript is off", html)
+
+
 async def test_quiet_page_gets_what_was_pushed_before_it_connects(browser: Browser) -> None:
     page = await browser.open("/nostream")
     assert not page.connected
@@ -133,13 +190,14 @@ async def test_stream_ends_with_its_page(browser: Browser) -> None:
     for there in (["Watcher"], ["Page", "Watcher"]):
         assert await watcher.expect("chat_people") == there
     await page.send("stream_start", {"run": 1})
+    stream = app_of(browser)[reconnect.STREAMS].tasks[page.id]
 
     await pagews.get_publisher(app_of(browser)).page(page.id).close(4501, "for the test")
 
-    # The chat tells it twice: once when the page is detached, and once when it is gone, after the stream was told.
-    for _ in range(2):
-        assert await watcher.expect("chat_people") == ["Watcher"]
-    assert app_of(browser)[reconnect.STREAMS].stop(page.id) is False
+    assert await watcher.expect("chat_people") == ["Watcher"]
+    await asyncio.wait([stream], timeout=5)
+    assert stream.cancelled()
+    assert page.id not in app_of(browser)[reconnect.STREAMS].tasks
 
 
 @pytest.mark.parametrize("data", [None, {"seconds": -1}, {"seconds": 3600}, {"seconds": "soon"}])
@@ -383,7 +441,7 @@ async def test_echo_answers_and_tells(browser: Browser) -> None:
         for number, text in enumerate(("Is anybody there?", "Again"), start=1):
             await socket.send_str(text)
             assert await socket.receive_str(timeout=5) == f"You said: {text}"
-            assert await socket.receive_str(timeout=5) == f"Hello from info: that was message {number}."
+            assert await socket.receive_str(timeout=5) == f"Messages of yours on this socket: {number}."
 
 
 async def log_in(browser: Browser, user: str, came_from: str = "") -> None:

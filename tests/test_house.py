@@ -47,7 +47,7 @@ FLOORS = {
         "app",
     ),
     "door": ("__init__",),
-    "attic": ("testing", "__main__"),
+    "attic": ("testing", "push_command", "__main__"),
 }
 ROOMS = tuple(room for rooms in FLOORS.values() for room in rooms)
 FLOOR_OF = {room: floor for floor, rooms in FLOORS.items() for room in rooms}

@@ -19,7 +19,6 @@ from aiohttp.test_utils import make_mocked_request
 
 from pagews import DelegateTableDef, Limits, MemoryBroker, Page, PageGone, Receipt, drain
 from pagews.broker import Answer, Attach, Attached, Filed, Position, SendClaim
-from pagews.counters import Counters
 from pagews.delegates import Delegates
 from pagews.errors import CloseCode
 from pagews.handler import Context
@@ -193,9 +192,9 @@ class SteppedBroker(MemoryBroker):
         else:
             self.grants.fork(hello.page_id, other, hello.topics, asked)
 
-    async def claim_send(self, page_id: str, document: str, send_id: int) -> SendClaim:
+    async def claim_send(self, page_id: str, document: str, send_id: int, *, epoch: str | None = None) -> SendClaim:
         ask = super().claim_send
-        return await self._between(lambda: ask(page_id, document, send_id))
+        return await self._between(lambda: ask(page_id, document, send_id, epoch=epoch))
 
     async def complete_send(self, page_id: str, document: str, send_id: int, result: Message) -> None:
         ask = super().complete_send
@@ -212,11 +211,11 @@ class World:
     def __init__(self, loop: VirtualLoop) -> None:
         self.loop = loop
         self.limits = Limits(**BOUNDS)
-        self.counters = Counters()
         self.broker = SteppedBroker(self.limits, loop.time)
         self.broker.joined = self._joined
         app = web.Application()
-        self.publisher = Publisher(app, self.limits, self.counters)
+        self.publisher = Publisher(self.broker, limits=self.limits, app=app)
+        self.counters = self.publisher.counters
         numbers = itertools.count(1)
         self.node = Node(self.broker, self, self.counters, self.limits, lambda: f"fork{next(numbers)}")
         self.publisher.node = self.node

@@ -3,7 +3,8 @@
 --
 -- ARGV: the epoch that the node knows, node, an epoch to claim if need be, '1' when it is the node's first, seconds
 -- after which a node counts as dead, and the settings of the log, which the node that started last has set, or the first
--- one in a log that is empty: retention, entries and bytes of a channel, grace, results kept.
+-- one in a log that is empty: retention, entries and bytes of a channel, grace, results kept; '1' for a program that serves
+-- no pages: it lives on nobody's account, and ends nothing, for it has nobody to tell.
 -- Returns: epoch, head, watermark, eviction policy, whether the node counted as dead, the pages that are gone and those
 -- that were detached, each as page, session and user or ''.
 
@@ -34,6 +35,11 @@ if ARGV[4] == '1' or not fields[6] then
         'results', ARGV[10])
 end
 tick()
+
+if ARGV[11] == '1' then
+    redis.call('PUBLISH', prefix .. 'node:' .. node, 'position ' .. epoch .. ' ' .. digits(seq))
+    return { epoch, digits(seq), digits(watermark), policy, 0, {}, {} }
+end
 
 -- While nobody has probed it was the server that was away, and no node: that counts as a second, which is a turn.
 local silence = now - tonumber(known[3] or now) - 1
