@@ -168,8 +168,10 @@ class Broker(abc.ABC):
         """The highest number that this node knows to be given out: what a page that is rendered now begins after."""
 
     @abc.abstractmethod
-    async def current(self) -> None:
-        """Wait until this node certainly knows what was revoked up to a moment ago (rule 22)."""
+    async def current(self) -> bool:
+        """Wait until this node hears what is revoked (rule 22). Returns whether it had to wait: what was revoked
+        meanwhile may be still to be read.
+        """
 
     @abc.abstractmethod
     async def publish(self, channel: str, draft: Draft, *, ttl: float | None = None, key: str | None = None) -> int:
@@ -271,7 +273,9 @@ class Broker(abc.ABC):
 
     @abc.abstractmethod
     async def close_page(self, page_id: str, code: int, reason: str) -> None:
-        """Tell the node that a page is attached to, if there is one, to close its socket."""
+        """Tell the node that a page is attached to, if there is one, to close its socket. (One that is not to come back
+        is told even if its node does not hear at the moment.)
+        """
 
     @abc.abstractmethod
     async def pages(self, channel: str) -> list[Presence]:

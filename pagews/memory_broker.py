@@ -124,8 +124,8 @@ class MemoryBroker(Broker):
     def position(self) -> Position:
         return Position(self._log.epoch, self._log.head)
 
-    async def current(self) -> None:
-        """What is revoked is known at once: there is one node."""
+    async def current(self) -> bool:
+        return False
 
     @property
     def head(self) -> Position:

@@ -394,6 +394,9 @@ class Node:
                 self.counters.replayed += 1
                 self.counters.delivered += 1
                 page.socket.send_info(message)
+            elif message.kind == "close":
+                self._control(page, message)
+                return True
             elif message.kind == "topics" or message.kind == "revoked":
                 # Rule 21: what comes behind it was read without the topics that it announces. Rule 22: or after its
                 # identity has ended.

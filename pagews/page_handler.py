@@ -7,12 +7,12 @@ from functools import partial
 from typing import Any, ClassVar
 
 from . import wire
-from .broker import Answer, Position, SendClaim
+from .broker import Answer, Position, SendClaim, is_revoked
 from .delegates import Outcome
 from .errors import BrokerUnavailable, CloseCode, EncodingError, MessageTooLarge, PageGone, ProtocolError, RemoteError
 from .handler import Context, Replies, WebSocketHandler
 from .node import Arrival
-from .page import PageSession
+from .page import PageSession, State
 from .push_targets import Page
 from .site import Site, get_site
 from .targets import Address
@@ -75,6 +75,9 @@ class PageHandler(WebSocketHandler):
     async def _hello(self, fields: wire.HelloFields, context: Context) -> Replies:
         self._hello_limit.cancel()
         site = self._site
+        parting = site.parting(fields.document) if context.attaches else None
+        if parting is not None:
+            raise ProtocolError(parting.reason, parting.code)
         token = site.tokens.read(fields.token)
         identity = await site.identities.load(context.request)
         if token is None or identity.session_id is None or token.session != identity.session_id:
@@ -82,9 +85,6 @@ class PageHandler(WebSocketHandler):
             raise ProtocolError("the token is not good for this browser session", CloseCode.BAD_TOKEN)
         if token.user != identity.user_id:
             raise ProtocolError("the user has changed", CloseCode.IDENTITY)
-        close = site.parting(fields.document) if context.attaches else None
-        if close is not None:
-            raise ProtocolError(close.reason, close.code)
         cursor = Position(token.epoch, token.seq)
         if fields.epoch is not None and fields.seq is not None:
             cursor = Position(fields.epoch, fields.seq)
@@ -153,7 +153,11 @@ class PageHandler(WebSocketHandler):
     async def _ack(self, message: Ack, page: PageSession, context: Context) -> Replies:
         value = message.value if message.ok else RemoteError(message.value.code, message.value.message)
         answer = Answer(message.receipt, page.id, page.document, page.cursors().keys(), message.ok, value)
-        await self._site.node.broker.answer(answer)
+        try:
+            await self._site.node.broker.answer(answer)
+        except BrokerUnavailable as error:
+            # The page keeps what is not confirmed, and says it again when it comes back (rule 24).
+            raise ProtocolError(self._site.node.return_later(), CloseCode.RESTART) from error
         return wire.acked(message.receipt)
 
     def _send(self, message: Send, page: PageSession, context: Context) -> Replies | Awaitable[Replies]:
@@ -193,7 +197,10 @@ class PageHandler(WebSocketHandler):
 
     async def _run(self, message: Send, page: PageSession, epoch: str, context: Context) -> Message | None:
         broker = self._site.node.broker
-        await broker.current()
+        # Rule 22: it may not have read yet that its identity has ended.
+        is_behind = await broker.current() or page.state is not State.LIVE
+        if is_behind and await is_revoked(broker, page.session_id, page.user_id, page.since):
+            return wire.failed(message.id, "not-authorized", "the session has ended") if message.qos else None
         if message.qos == 2:
             claim = await broker.claim_send(page.id, page.document, message.id, epoch=epoch)
             if not claim.granted:

@@ -64,6 +64,8 @@ class PageTasks:
 
     async def _end_if_gone(self, page_id: str) -> None:
         with suppress(BrokerUnavailable):  # then it looks again when the broker is back
+            # What ended before this node hears again is known to the broker, what ends later it is told.
+            await self._broker.current()
             if await self._broker.is_gone(page_id):
                 self.end(page_id)
 

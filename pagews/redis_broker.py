@@ -14,7 +14,7 @@ from typing import Any, Final, NoReturn
 from . import redis_codec as codec
 from . import redis_scripts as scripts
 from .broker import Answer, Attach, Attached, Broker, Filed, Position, Presence, Receiver, SendClaim
-from .errors import BrokerUnavailable, ConfigurationError, LimitExceeded, PageGone
+from .errors import BrokerUnavailable, ConfigurationError, LimitExceeded, PageGone, Return, returns
 from .limits import Limits
 from .log import Replay
 from .page import Claim, Owner
@@ -316,9 +316,12 @@ class RedisBroker(Broker):
         # What this process has pushed was accepted before, whether or not it has come back yet.
         return Position(self._position.epoch, max(self._position.seq, self._filed))
 
-    async def current(self) -> None:
+    async def current(self) -> bool:
+        waited = False
         while not self._whole.is_set() or asyncio.get_running_loop().time() - self._heard_at > STALE:
+            waited = True
             await self._heard.wait()
+        return waited
 
     # --- what comes through pub/sub -----------------------------------------------------------------------------------
 
@@ -442,13 +445,18 @@ class RedisBroker(Broker):
     # --- pushes -------------------------------------------------------------------------------------------------------
 
     async def publish(self, channel: str, draft: Draft, *, ttl: float | None = None, key: str | None = None) -> int:
+        return await self._file(channel, codec.push_body(draft), ttl, key, draft.receipt)
+
+    async def _file(
+        self, channel: str, body: bytes, ttl: float | None = None, key: str | None = None, receipt: int = 0
+    ) -> int:
         (number,) = await self._run_script(
             scripts.PUBLISH,
             channel.encode(),
-            codec.push_body(draft),
+            body,
             b"" if ttl is None else b"%r" % ttl,
             (key or "").encode(),
-            b"%d" % draft.receipt if draft.receipt else b"",
+            b"%d" % receipt if receipt else b"",
             self._node,
         )
         self._filed = max(self._filed, int(number))
@@ -588,7 +596,11 @@ class RedisBroker(Broker):
             self._receiver.gone(page_id, session.decode(), user.decode() or None)
 
     async def close_page(self, page_id: str, code: int, reason: str) -> None:
-        await self._publish_unfiled(Address.page(page_id).channel, codec.close_body(code, reason))
+        channel, body = Address.page(page_id).channel, codec.close_body(code, reason)
+        if returns(code) is Return.BACK:
+            await self._publish_unfiled(channel, body)
+        else:
+            await self._file(channel, body)
 
     async def is_gone(self, page_id: str) -> bool:
         return bool(await self._calls(b"EXISTS", self._prefix + b"gone:" + page_id.encode()))

@@ -7,6 +7,19 @@ import { hello } from "./wire.js";
  * @typedef {{epoch: string, seq: number}} Cursor
  */
 export class Attachment {
+  /** @type {() => void} */
+  #welcomed = () => {};
+  /** @type {(why: Error) => void} */
+  #never = () => {};
+  /**
+   * Resolves at the first welcome; rejects, never unhandled, when there will be none.
+   *
+   * @type {Promise<undefined>}
+   */
+  ready = new Promise((resolve, reject) => {
+    this.#welcomed = () => resolve(undefined);
+    this.#never = reject;
+  });
   /** @type {string | null} null before the first welcome */
   id = null;
   /** @type {Cursor | null} null: that of the token, which only the server can read */
@@ -20,6 +33,7 @@ export class Attachment {
 
   /** @param {string | null} token */
   constructor(token) {
+    this.ready.catch(() => {});
     this.token = token;
   }
 
@@ -41,7 +55,17 @@ export class Attachment {
     this.token = token ?? this.token;
     this.#epoch = epoch;
     if (lost !== null) this.cursor = { epoch, seq };
+    this.#welcomed();
     return news;
+  }
+
+  /**
+   * There will be no welcome.
+   *
+   * @param {Error} why
+   */
+  end(why) {
+    this.#never(why);
   }
 
   /**

@@ -1,18 +1,17 @@
+import { recall, remember } from "./storage.js";
+
 const KEY = "pagews:debug";
+
+const storage = () => localStorage;
 
 /** Frames to the console, tokens hidden; whether to is remembered for the browser. */
 export class Debug {
-  #on = remembered();
+  #on = recall(storage, KEY) !== null;
 
   /** @param {boolean} on */
   turn(on) {
     this.#on = on;
-    try {
-      if (on) localStorage.setItem(KEY, "on");
-      else localStorage.removeItem(KEY);
-    } catch {
-      // No storage, or not for us: it holds for this page alone.
-    }
+    remember(storage, KEY, on ? "on" : null);
   }
 
   /**
@@ -21,14 +20,6 @@ export class Debug {
    */
   trace(direction, message) {
     if (this.#on) console.debug("pagews", direction, typeof message === "string" ? hideTokens(message) : message);
-  }
-}
-
-function remembered() {
-  try {
-    return localStorage.getItem(KEY) !== null;
-  } catch {
-    return false;
   }
 }
 

@@ -4,6 +4,9 @@ import { checkName } from "./wire.js";
 const MOST = 500;
 const MOST_BYTES = 1024 * 1024;
 
+/** Milliseconds: a script that loads a little later than the link opens is no mistake. */
+const LATE = 2000;
+
 /**
  * @typedef {object} Message
  * @property {string} delegate
@@ -21,13 +24,13 @@ const MOST_BYTES = 1024 * 1024;
  * @typedef {object} DelegatesHost
  * @property {(error: unknown) => void} report  a listener threw
  * @property {(message: Message) => boolean} unhandled  nobody listens; whether to hold the message
- * @property {(delegate: string) => void} waits  a message is held, the first for this delegate
  * @property {() => void} overflowed  what was held is dropped
  */
 
 /** The browser's delegates: who listens under which name, and what waits for those that come late. */
 export class Delegates {
   #host;
+  #clock;
   /** @type {Map<string, Set<{listener: Listener}>>} */
   #listening = new Map();
   /** @type {Held[]} */
@@ -36,9 +39,13 @@ export class Delegates {
   /** @type {Set<string>} the delegates that messages have ever been held for */
   #awaited = new Set();
 
-  /** @param {DelegatesHost} host */
-  constructor(host) {
+  /**
+   * @param {DelegatesHost} host
+   * @param {import("./clock.js").Clock} clock
+   */
+  constructor(host, clock) {
     this.#host = host;
+    this.#clock = clock;
   }
 
   /**
@@ -81,15 +88,6 @@ export class Delegates {
     else if (message.seq > 0 || asker !== null) this.#hold({ message, size, asker });
   }
 
-  /**
-   * Whether messages wait for someone to listen.
-   *
-   * @param {string} delegate
-   */
-  holds(delegate) {
-    return this.#held.some(({ message }) => message.delegate === delegate);
-  }
-
   /** Forgets the messages that wait. */
   drop() {
     this.#held = [];
@@ -107,11 +105,18 @@ export class Delegates {
     this.#heldBytes += held.size;
     if (this.#held.length > MOST || this.#heldBytes > MOST_BYTES) {
       this.drop();
+      console.warn("pagews: more than 500 messages, or 1 MiB, wait for on(): they are dropped, the page is lost");
       this.#host.overflowed();
     } else if (!this.#awaited.has(held.message.delegate)) {
       this.#awaited.add(held.message.delegate);
-      this.#host.waits(held.message.delegate);
+      this.#clock.after(LATE, () => this.#warnOfWait(held.message.delegate));
     }
+  }
+
+  /** @param {string} delegate */
+  #warnOfWait(delegate) {
+    if (!this.#held.some(({ message }) => message.delegate === delegate)) return;
+    console.warn(`pagews: a push to '${delegate}' waits: nothing on this page has called on('${delegate}') yet`);
   }
 
   /** @param {string} delegate */

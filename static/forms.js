@@ -23,7 +23,12 @@ export async function sendForm(page, form, submitter) {
     for (const bar of bars) [bar.max, bar.value] = [total, loaded];
     form.dispatchEvent(new CustomEvent("pagews:progress", { bubbles: true, detail: { loaded, total } }));
   };
-  return page.upload(delegate, submitted, { progress });
+  try {
+    return await page.upload(delegate, submitted, { progress });
+  } catch (error) {
+    for (const bar of bars) bar.value = 0;
+    throw error;
+  }
 }
 
 /**

@@ -25,6 +25,11 @@ import { BYE, MalformedFrame, PONG, decode } from "./wire.js";
  * @property {(direction: "in" | "out", message: unknown) => void} trace
  */
 
+const SILENT = "no welcome in time";
+
+const HELD = "has no room: as many requests of this browser as the server lets wait (limits.held) wait in other tabs";
+const NOT_THROUGH = "does not get through: something between here and the server refuses it or holds it back";
+
 /** After so many heartbeats of silence the socket is given up ... */
 const SILENCE = 1.5;
 /** ... and after so many when the page has just come back to someone's eyes: a ping was missed. */
@@ -54,6 +59,11 @@ export class Link {
   #turn = 0;
   /** A fresh token has been taken and not been welcomed yet: another refusal is final. */
   #renewedOnce = false;
+  /**
+   * Whether what is refused, though the page is not, is tried once more before another way is: the process that refused
+   * it may have been about to stop, and the one that has the page's token may be the next.
+   */
+  #mayRetry = true;
   #suspended = false;
   /** @type {() => void} */
   #cancel = () => {};
@@ -85,6 +95,11 @@ export class Link {
 
   get transport() {
     return this.#live && this.#carrier !== null ? this.#carrier.transport : null;
+  }
+
+  /** Whether there is a connection that is no WebSocket, for which browsers have few. */
+  get overRequests() {
+    return this.#carrier !== null && this.#carrier.transport !== "websocket";
   }
 
   /** Bytes written and not gone yet. */
@@ -165,14 +180,18 @@ export class Link {
     try {
       this.#carrier = this.#open(this.#choice.open);
     } catch (error) {
-      if (!this.#fallBack()) this.#host.broken(error);
+      if (!this.#fallBack(NOT_THROUGH)) this.#host.broken(error);
       return;
     }
     this.#await();
   }
 
   #await() {
-    this.#cancel = this.#clock.after(this.#choice.patience, () => this.#closed(CUT, "no welcome in time"));
+    this.#cancel = this.#clock.after(this.#choice.patience, () => {
+      // It hangs, and would again.
+      this.#mayRetry = false;
+      this.#closed(CUT, SILENT);
+    });
     this.#set("connecting");
   }
 
@@ -228,9 +247,13 @@ export class Link {
     this.#await();
   }
 
-  /** What was tried does not get through: tries what is left, or waits. */
-  #fallBack() {
-    const another = this.#choice.fallBack();
+  /**
+   * What was tried does not get through: tries what is left, or waits.
+   *
+   * @param {string | null} why  as the choice has it
+   */
+  #fallBack(why) {
+    const another = this.#choice.fallBack(why);
     if (another) this.#dial();
     else this.#later(0);
     return another;
@@ -270,6 +293,7 @@ export class Link {
     const fresh = !this.#live;
     this.#live = true;
     this.#renewedOnce = false;
+    this.#mayRetry = true;
     this.#heartbeat = frame.heartbeat * 1000;
     this.#watch();
     if (fresh) {
@@ -297,7 +321,7 @@ export class Link {
       // A proxy that holds a stream back lets a full buffer through now and then, and its welcome may have been in one.
       const mayBeHeld = this.transport === "stream";
       this.#drop();
-      if (mayBeHeld) this.#fallBack();
+      if (mayBeHeld) this.#fallBack(null);
       else this.#later(0);
     }
   }
@@ -315,7 +339,9 @@ export class Link {
     else if (afterClose(code) === "never") this.#end({ code, reason });
     else if (afterClose(code) === "back") {
       if (code === TOO_BIG && live) this.#host.tooBig();
-      if ((code === CUT && !live) || (code === LIMIT && reason === "streams")) this.#fallBack();
+      // A line that breaks once says nothing of the way.
+      if (code === CUT && !live) this.#fallBack(reason === SILENT ? NOT_THROUGH : null);
+      else if (code === LIMIT && reason === "streams") this.#fallBack(HELD);
       else this.#later(retryAfter(reason));
     } else if (this.#renewedOnce) this.#end({ code, reason });
     else void this.#ask({ code, reason });
@@ -339,8 +365,14 @@ export class Link {
       this.#renewedOnce = cause !== null;
       this.#host.renewed(renewal.token, cause);
       if (turn !== this.#turn) return;
-      if (cause === null) this.#fallBack();
-      else this.#dial();
+      if (cause !== null) {
+        this.#dial();
+      } else if (this.#mayRetry) {
+        this.#mayRetry = false;
+        this.#dial();
+      } else {
+        this.#fallBack(NOT_THROUGH);
+      }
     } else {
       const { code, reason } = renewal.refused;
       if (cause !== null) this.#end({ code: cause.code, reason });

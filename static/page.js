@@ -12,12 +12,9 @@ import { overPoll } from "./poll.js";
 import { renew } from "./renew.js";
 import { overStream } from "./stream.js";
 import { Choice } from "./transports.js";
-import { upload } from "./upload.js";
+import { inTurn, unlessAborted, upload } from "./upload.js";
 import { overWebSocket } from "./websocket.js";
 import { checkName, membership, send } from "./wire.js";
-
-/** A script that loads a little later than the link opens is no mistake. */
-const LATE = 2000;
 
 const NO_INCLUDE = "this page has no include: put {{ pagews_script() }} into its template";
 
@@ -49,16 +46,6 @@ const NO_INCLUDE = "this page has no include: put {{ pagews_script() }} into its
  * - `error` {error}: a delegate threw, or the server broke the protocol; goes to the console unless canceled
  */
 export class Page extends EventTarget {
-  /**
-   * Resolves at the first welcome; rejects, never unhandled, when the page is closed for good before.
-   *
-   * @type {Promise<undefined>}
-   */
-  ready;
-  /** @type {(value?: undefined) => void} */
-  #welcomedOnce = () => {};
-  /** @type {(error: PageError) => void} */
-  #neverWelcomed = () => {};
   /** @type {PageError | null} why nothing can be sent any more */
   #over = null;
   #base;
@@ -84,9 +71,9 @@ export class Page extends EventTarget {
     included = true,
   }) {
     super();
+    if (transport === "websocket" && !WebSocket) throw new TypeError("no WebSocket here: pass WebSocket=...");
     this.#base = base;
     this.#included = included;
-    this.ready = this.#promise();
     this.#attachment = new Attachment(token);
     this.#reload = reload;
     /** @type {import("./request.js").Http} */
@@ -126,15 +113,14 @@ export class Page extends EventTarget {
       (frame) => this.#link.write(frame),
       (error) => this.#report(error),
     );
-    this.#delegates = new Delegates({
-      report: (error) => this.#report(error),
-      unhandled: (message) => this.#emit("unhandled", { message }),
-      waits: (delegate) => clock.after(LATE, () => this.#warnOfWait(delegate)),
-      overflowed: () => {
-        console.warn("pagews: more than 500 messages, or 1 MiB, wait for on(): they are dropped, the page is lost");
-        this.#lost("held");
+    this.#delegates = new Delegates(
+      {
+        report: (error) => this.#report(error),
+        unhandled: (message) => this.#emit("unhandled", { message }),
+        overflowed: () => this.#lost("held"),
       },
-    });
+      clock,
+    );
     if (!included) {
       console.warn(`pagews: ${NO_INCLUDE}`);
       this.#finish(new PageError("closed", NO_INCLUDE));
@@ -143,6 +129,11 @@ export class Page extends EventTarget {
 
   get state() {
     return this.#link.state;
+  }
+
+  /** Resolves at the first welcome; rejects, never unhandled, when the page is closed for good before. */
+  get ready() {
+    return this.#attachment.ready;
   }
 
   /** What carries the open link: "websocket", "stream" or "poll"; null while there is none. */
@@ -226,11 +217,14 @@ export class Page extends EventTarget {
     if (this.#over !== null) throw this.#over;
     this.#uploads++;
     try {
-      if (this.#attachment.token === null) await this.ready;
-      const { id, token, document } = this.#attachment;
-      // A browser repeats a request whose connection broke before the answer. Of an attached page the server sees it.
-      const once = id === null ? {} : { document, id: `${this.#outbox.takeId()}` };
-      return await upload(`${this.#base}/form`, { token: token ?? "", delegate, ...once }, fields, options);
+      if (this.#attachment.token === null) await unlessAborted(this.ready, options?.signal);
+      const send = () => {
+        const { id, token, document } = this.#attachment;
+        // A browser repeats a request whose connection broke before the answer. Of an attached page the server sees it.
+        const once = id === null ? {} : { document, id: `${this.#outbox.takeId()}` };
+        return upload(`${this.#base}/form`, { token: token ?? "", delegate, ...once }, fields, options);
+      };
+      return await (this.#link.overRequests ? inTurn(send, options?.signal) : send());
     } finally {
       this.#uploads--;
     }
@@ -270,7 +264,10 @@ export class Page extends EventTarget {
     this.#link.reconnect();
   }
 
-  /** Says goodbye and stays away until `connect()`; what waits for a result rejects with `closed`. */
+  /**
+   * Says goodbye and stays away until `connect()`; what waits for a result rejects with `closed`. An upload that is
+   * under way goes on, as it does not need the link.
+   */
   close() {
     // First: who hears of the state may connect again.
     this.#finish(new PageError("closed", "the page was closed"));
@@ -286,7 +283,6 @@ export class Page extends EventTarget {
   restart() {
     if (!this.#included) return this.ready;
     this.close();
-    this.ready = this.#promise();
     this.#attachment = new Attachment(null);
     this.#answers.clear();
     this.#delegates.drop();
@@ -332,16 +328,6 @@ export class Page extends EventTarget {
     this.#link.close();
   }
 
-  #promise() {
-    /** @type {Promise<undefined>} */
-    const ready = new Promise((resolve, reject) => {
-      this.#welcomedOnce = resolve;
-      this.#neverWelcomed = reject;
-    });
-    ready.catch(() => {});
-    return ready;
-  }
-
   /**
    * @param {"join" | "leave"} kind
    * @param {string} topic
@@ -368,7 +354,6 @@ export class Page extends EventTarget {
       this.#answers.resend();
       this.#outbox.resend();
     }
-    this.#welcomedOnce();
     return () => {
       if (lost !== null) this.#lost(lost);
       if (forked) this.#default("forked", { id: frame.page }, "became another one (forked)");
@@ -429,17 +414,11 @@ export class Page extends EventTarget {
     this.#default("lost", { reason }, `lost messages (${reason})`);
   }
 
-  /** @param {string} delegate */
-  #warnOfWait(delegate) {
-    if (!this.#delegates.holds(delegate)) return;
-    console.warn(`pagews: a push to '${delegate}' waits: nothing on this page has called on('${delegate}') yet`);
-  }
-
   /** @param {PageError} error */
   #finish(error) {
     this.#over = error;
     this.#outbox.failAll(error.code, error.message);
-    this.#neverWelcomed(error);
+    this.#attachment.end(error);
   }
 
   #dropLargest() {

@@ -6,6 +6,11 @@ import { BYE, fromText, toText } from "./wire.js";
 const MOST = 100;
 /** Bytes that browsers let a document send while it ends. */
 const BEACON = 60_000;
+/**
+ * Milliseconds until a request without an answer is given up: the server holds one back for 20 s at most. And one more
+ * for each byte, as the server takes bodies of lines as slow as that.
+ */
+const PATIENCE = 30_000;
 /** An answer that comes sooner may have nothing to wait for, in milliseconds ... */
 const SOON = 1000;
 /** ... and the next request would get the same, unless it waits. */
@@ -52,12 +57,17 @@ export function overRequests(http, transport, receive) {
     /** @type {Take} */
     const take = (frame) => events.message(fromText(typeof frame === "string" ? frame : JSON.stringify(frame)));
     const body = (/** @type {string[]} */ frames) => `[${[hello({ transport }), ...frames].join()}]`;
+    const blob = (/** @type {string[]} */ frames) => new Blob([body(frames)], { type: "application/json" });
     const post = async (/** @type {string[]} */ frames) => {
+      const said = body(frames);
+      const cancel = http.clock.after(PATIENCE + said.length, () => up.abort());
       try {
-        const answer = await ask("post", body(frames), up.signal);
+        const answer = await ask("post", said, up.signal);
         for (const frame of await answer.json()) take(frame);
       } catch {
         end();
+      } finally {
+        cancel();
       }
     };
     const asking = new Lane(post, http, () => events.answered());
@@ -79,8 +89,11 @@ export function overRequests(http, transport, receive) {
       send(frame) {
         if (frame === BYE) {
           saidBye = true;
-          const last = body([...telling.rest(), ...asking.rest(), BYE]);
-          sayLast(http, last.length < BEACON ? last : body([BYE]), up.signal);
+          const rest = [...telling.rest(), ...asking.rest()];
+          const [all, alone] = [blob([...rest, BYE]), blob([BYE])];
+          const fits = rest.length < MOST && all.size < BEACON;
+          if ((fits && beacon(http, all)) || beacon(http, alone)) return;
+          void request(http, "post", fits ? all : alone, up.signal).catch(() => {});
         } else {
           // The first letter of its kind: ack, pong.
           const letter = typeof frame === "string" ? frame[2] : String.fromCharCode(frame[6] ?? 0);
@@ -163,12 +176,12 @@ export async function pause({ now, after, random }, began) {
 }
 
 /**
+ * Sends what arrives also when the document ends.
+ *
  * @param {import("./request.js").Http} http
- * @param {string} body
- * @param {AbortSignal} signal
+ * @param {Blob} body
+ * @returns {boolean} false: there is no way to, or no room for it
  */
-function sayLast(http, body, signal) {
-  const { navigator } = globalThis;
-  const blob = new Blob([body], { type: "application/json" });
-  if (!navigator?.sendBeacon?.(`${http.base}/post`, blob)) void request(http, "post", body, signal).catch(() => {});
+function beacon({ base }, body) {
+  return globalThis.navigator?.sendBeacon?.(`${base}/post`, body) ?? false;
 }

@@ -1,3 +1,5 @@
+import { recall, remember } from "./storage.js";
+
 const KEY = "pagews:reloaded";
 /** Two reloads are at least so far apart, in milliseconds. */
 const APART = 60_000;
@@ -16,6 +18,7 @@ const AGAIN = 5_000;
  * @returns {(page: {readonly busy: boolean}, why: string) => void}  `why` goes on from "the page ..."
  */
 export function guardedReload(window, clock, waiting) {
+  const storage = () => window.sessionStorage;
   let due = false;
   return (page, why) => {
     if (due) return;
@@ -28,39 +31,16 @@ export function guardedReload(window, clock, waiting) {
       clock.after(ms, attempt);
     };
     const attempt = () => {
-      const left = lastReload(window) + APART - clock.now();
+      const left = Number(recall(storage, KEY)) + APART - clock.now();
       // More than a whole minute left: the clock was set back since.
       if (left > 0 && left <= APART) putOff(`in ${Math.ceil(left / 1000)} s`, left);
       else if (page.busy) putOff("when the result of what it has sent is there", AGAIN);
       else if (halfFilled(window.document)) putOff("when no form is half filled in", AGAIN);
-      else if (remember(window, clock.now())) window.location.reload();
+      // Without a memory there is no guard against reloading for ever, and so no reload.
+      else if (remember(storage, KEY, String(clock.now()))) window.location.reload();
     };
     clock.after(clock.random() * SPREAD, attempt);
   };
-}
-
-/** @param {Window} window */
-function lastReload(window) {
-  try {
-    return Number(window.sessionStorage.getItem(KEY));
-  } catch {
-    return 0;
-  }
-}
-
-/**
- * Without a memory there is no guard against reloading for ever, and so no reload.
- *
- * @param {Window} window
- * @param {number} now
- */
-function remember(window, now) {
-  try {
-    window.sessionStorage.setItem(KEY, String(now));
-    return true;
-  } catch {
-    return false;
-  }
 }
 
 const NOTHING_TYPED = new Set(["hidden", "submit", "button", "reset", "image"]);

@@ -11,7 +11,7 @@
 /**
  * @param {Http} http
  * @param {string} path
- * @param {string} body  JSON
+ * @param {string | Blob} body  JSON
  * @param {AbortSignal} signal
  * @returns {Promise<Response>}
  */

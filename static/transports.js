@@ -1,9 +1,14 @@
+import { recall, remember } from "./storage.js";
+
 /**
  * @typedef {import("./carrier.js").Transport} Transport
  * @typedef {Record<Transport, import("./carrier.js").OpenCarrier>} Transports  the best comes first
  */
 
 const KEY = "pagews:transport";
+
+const storage = () => sessionStorage;
+
 /** How long a page on a fallback waits before it tries a WebSocket again, about, in milliseconds. */
 const AGAIN = 300_000;
 /** How long a carrier may take to its welcome where another can be tried instead, in milliseconds ... */
@@ -20,6 +25,7 @@ export class Choice {
   #names;
   #clock;
   #forced;
+  #warned = false;
   #current = 0;
   /** When a WebSocket is to be tried again. */
   #due = 0;
@@ -34,7 +40,7 @@ export class Choice {
     this.#names = /** @type {Transport[]} */ (Object.keys(transports));
     this.#clock = clock;
     this.#forced = forced !== undefined;
-    const [name, due] = this.#forced ? [forced] : recall().split(" ");
+    const [name, due] = this.#forced ? [forced] : (recall(storage, KEY) ?? "").split(" ");
     const known = this.#names.findIndex((other) => other === name);
     if (this.#forced && known < 0) throw new TypeError(`transport must be one of ${this.#names}`);
     this.#current = Math.max(0, known);
@@ -54,18 +60,32 @@ export class Choice {
   /**
    * What was tried does not get through.
    *
+   * @param {string | null} why  goes on from the transport's name; null: it may next time
    * @returns {boolean} whether there is another to be tried at once
    */
-  fallBack() {
-    if (this.#forced) return false;
+  fallBack(why) {
+    if (this.#forced) {
+      if (why !== null) this.#warn(why);
+      return false;
+    }
     if (this.#current === 0) this.postpone();
     this.#current = (this.#current + 1) % this.#names.length;
     return this.#current > 0;
   }
 
+  /** @param {string} why */
+  #warn(why) {
+    if (this.#warned) return;
+    this.#warned = true;
+    const name = this.#names[this.#current];
+    const by = `transport="${name}" of pagews_script(), script_tag() or createPage(), or data-transport`;
+    console.warn(`pagews: ${name} ${why}. This page is forced to it (${by}) and tries on; not forced, it finds a way`);
+  }
+
   /** What was tried gets through. */
   keep() {
-    if (!this.#forced) remember(this.#current > 0 ? `${this.#names[this.#current]} ${this.#due}` : "");
+    if (this.#forced) return;
+    remember(storage, KEY, this.#current > 0 ? `${this.#names[this.#current]} ${this.#due}` : null);
   }
 
   // --- back to the best
@@ -92,24 +112,5 @@ export class Choice {
   /** The WebSocket beside the fallback has opened. */
   takeBest() {
     this.#current = 0;
-  }
-}
-
-/** @returns {string} "" where there is no memory, or nothing in it */
-function recall() {
-  try {
-    return sessionStorage.getItem(KEY) ?? "";
-  } catch {
-    return "";
-  }
-}
-
-/** @param {string} choice  "" for none */
-function remember(choice) {
-  try {
-    if (choice === "") sessionStorage.removeItem(KEY);
-    else sessionStorage.setItem(KEY, choice);
-  } catch {
-    // No storage, or not for us: it holds for this page alone.
   }
 }

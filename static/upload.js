@@ -31,11 +31,16 @@ export function upload(address, own, fields, { progress, signal } = {}) {
     request.onload = () => {
       const { status, response } = request;
       if (response?.ok) resolve(response.value);
-      else if (response) reject(new PageError(response.code, response.message));
-      else reject(new PageError(status === 413 ? "toolarge" : "refused", `the server answered ${status}`));
+      else if (typeof response?.code === "string") reject(new PageError(response.code, String(response.message)));
+      // Not the server's pagews: a limit of the server itself, or what stands before it.
+      else if (status === 413) reject(new PageError("toolarge", "this is more than the server takes"));
+      else reject(new PageError("refused", `the server answered ${status}`));
     };
     // What has left as a whole may have reached the delegate.
-    request.onerror = () => reject(new PageError(left ? "outcome-unknown" : "closed", "the upload broke off"));
+    request.onerror = () => {
+      if (left) reject(new PageError("outcome-unknown", "the upload broke off, and may have arrived"));
+      else reject(new PageError("closed", "the upload broke off: send it again"));
+    };
     request.onabort = () => reject(signal?.reason);
     request.onloadend = () => signal?.removeEventListener("abort", abort);
     signal?.addEventListener("abort", abort);
@@ -44,4 +49,30 @@ export function upload(address, own, fields, { progress, signal } = {}) {
     request.responseType = "json";
     request.send(body);
   });
+}
+
+/**
+ * @param {Promise<unknown>} promise
+ * @param {AbortSignal | undefined} signal
+ * @returns {Promise<unknown>} the same, unless the signal ends it first
+ */
+export function unlessAborted(promise, signal) {
+  return new Promise((resolve, reject) => {
+    signal?.throwIfAborted();
+    signal?.addEventListener("abort", () => reject(signal.reason), { once: true });
+    promise.then(resolve, reject);
+  });
+}
+
+/**
+ * Runs what takes a connection to the server for long, one at a time of all tabs, where the browser can tell (not from
+ * plain HTTP): it has six, and four streams and two uploads would leave none for posts.
+ *
+ * @param {() => Promise<unknown>} run
+ * @param {AbortSignal | undefined} signal  ends the wait
+ * @returns {Promise<unknown>} what comes of it
+ */
+export function inTurn(run, signal) {
+  const locks = globalThis.navigator?.locks;
+  return locks ? locks.request("pagews:upload", { ...(signal && { signal }) }, run) : run();
 }

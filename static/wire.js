@@ -58,33 +58,27 @@ export class MalformedFrame extends Error {
  * @throws {MalformedFrame}
  */
 export function decode(message) {
-  if (typeof message === "string") return read(parse(message), null);
-  if (!(message instanceof ArrayBuffer)) throw new MalformedFrame("neither text nor bytes");
-  if (message.byteLength < 4) throw new MalformedFrame("binary without a length");
-  const size = new DataView(message).getUint32(0);
-  if (size > message.byteLength - 4) throw new MalformedFrame("binary shorter than its length says");
-  let header;
+  let items;
+  let payload = null;
   try {
-    header = new TextDecoder("utf-8", { fatal: true }).decode(new Uint8Array(message, 4, size));
+    if (typeof message === "string") items = JSON.parse(message);
+    else [items, payload] = split(/** @type {ArrayBuffer} */ (message));
   } catch {
-    throw new MalformedFrame("binary whose header is not UTF-8");
+    throw new MalformedFrame("neither JSON nor bytes behind a header of JSON");
   }
-  return read(parse(header), new Uint8Array(message, 4 + size));
+  if (!Array.isArray(items)) throw new MalformedFrame("no array");
+  return read(items, payload);
 }
 
 /**
- * @param {string} text
- * @returns {unknown[]}
+ * @param {ArrayBuffer} message
+ * @returns {[unknown, Uint8Array]} the header, and the bytes behind it
+ * @throws {Error} of any kind: it is too short, or its header is no UTF-8 or no JSON
  */
-function parse(text) {
-  let items;
-  try {
-    items = JSON.parse(text);
-  } catch {
-    throw new MalformedFrame("no JSON");
-  }
-  if (!Array.isArray(items)) throw new MalformedFrame("no array");
-  return items;
+function split(message) {
+  const size = new DataView(message).getUint32(0);
+  const header = new TextDecoder("utf-8", { fatal: true }).decode(new Uint8Array(message, 4, size));
+  return [JSON.parse(header), new Uint8Array(message, 4 + size)];
 }
 
 /** @typedef {(value: any) => boolean} Check */

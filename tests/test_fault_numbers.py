@@ -11,7 +11,7 @@ from typing import Final
 TESTS: Final = Path(__file__).resolve().parent
 PAGE: Final = TESTS.parent / "docs" / "explanation" / "faults.md"
 
-#: The numbers that are left out concern brokers of several processes, and keys.
+#: The number that is left out concerns keys.
 FAULTS: Final = {
     1: "a connection is cut, at any byte",
     2: "an answer is lost, on its way down or up",
@@ -20,7 +20,15 @@ FAULTS: Final = {
     5: "bytes come one at a time",
     6: "a page reads slowly",
     7: "a page never reads, and keeps sending",
+    8: "a process is killed",
+    9: "a process stands still for a minute, and goes on",
     10: "the server restarts under load",
+    11: "Redis is killed, and comes back empty",
+    12: "Redis stands still",
+    13: "the connection that listens to Redis is dead, and nobody is told",
+    14: "Redis drops that connection, which has too much to write",
+    15: "a replica takes over that has not everything",
+    16: "Redis is full, or read-only",
     17: "the clock jumps by an hour",
     18: "the event loop stands still",
     19: "the browser goes offline, and online",

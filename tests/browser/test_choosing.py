@@ -133,16 +133,16 @@ async def test_fallback_is_remembered_for_the_tab(serve: Serve, put_proxy: Start
     wall = Wall(proxy, "websocket")
     tab = await open_tab()
     await open_in_time(tab, f"{proxy.url}/")
-    assert wall.asked == ["websocket", "stream"]
+    assert wall.asked == ["websocket", "websocket", "stream"]
 
     await tab.page.reload()
     await tab.is_in("open")
 
-    assert wall.asked == ["websocket", "stream", "stream"]
+    assert wall.asked == ["websocket", "websocket", "stream", "stream"]
     # Another tab knows nothing of it.
     other = await open_tab()
     await open_in_time(other, f"{proxy.url}/")
-    assert wall.asked[3:] == ["websocket", "stream"]
+    assert wall.asked[4:] == ["websocket", "websocket", "stream"]
 
 
 @pytest.mark.parametrize("fallback", ["stream", "poll"])
@@ -230,6 +230,24 @@ async def test_fault_26_seven_tabs_on_streams(serve: Serve, put_proxy: StartProx
         assert await tab.wait("growl", 3) == [0, 1, 2]
 
 
+async def test_fifth_tab_that_is_forced_to_a_stream(serve: Serve, open_tab: OpenTab) -> None:
+    site = await serve()
+    site.transport = "stream"
+    tabs = [await open_tab(f"{site.url}/") for _ in range(4)]
+    fifth = await open_tab(without_jitter=True)
+    fifth.expected = "stream has no room"
+    await fifth.page.goto(f"{site.url}/")
+
+    # Refused twice, and told of once.
+    await site.journal.wait("POST /pagews/stream", 2)
+    await tabs[0].page.close()
+    await fifth.is_in("open")
+
+    assert await fifth.run("pagews.transport") == "stream"
+    assert len(fifth["expected"]) == 1
+    assert site.journal["POST /pagews/poll"] == []
+
+
 async def test_fault_27_a_post_cut_after_its_body(serve: Serve, put_proxy: StartProxy, open_tab: OpenTab) -> None:
     delegates = pagews.DelegateTableDef()
     ran: list[Any] = []
@@ -266,4 +284,4 @@ async def test_fault_27_a_post_cut_after_its_body(serve: Serve, put_proxy: Start
 
     assert await sending == ["counted", "once"]
     assert ran == ["once"]
-    assert wall.asked.count("websocket") == 1
+    assert wall.asked.count("websocket") == 2

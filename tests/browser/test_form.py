@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, Final
 
+import pytest
 import pytest_asyncio
 from aiohttp import web
 from msgspec import Struct
 from playwright.async_api import Browser, FilePayload, Page
 
 import pagews
+from tests.faults import FaultProxy, Link
+from tests.wire_client import TRANSPORTS
 
 from .conftest import OpenTab, Serve, StartProxy
+from .journal import PATIENCE
 from .site import Site
 from .tab import Tab
+from .walls import Wall
 
 _FIELDS: Final = """<input name="item"><input type="number" name="count" value="1">
   <input type="checkbox" name="express"><input type="number" name="discount" step="0.01">
@@ -29,6 +35,14 @@ _WATCH: Final = """() => {
     document.addEventListener(kind, ({ detail }) =>
       told(kind, detail instanceof Error ? { code: detail.code, message: detail.message } : detail));
   }
+}"""
+
+
+_UPLOAD: Final = """() => {
+  const fields = new FormData();
+  fields.append("title", "Trip");
+  fields.append("photos", new Blob(["x"]), "x");
+  return pagews.upload("album", fields);
 }"""
 
 
@@ -47,9 +61,17 @@ class Album(Struct, forbid_unknown_fields=True):
 
 
 class Shop:
-    """A site with two forms."""
+    """A site with two forms.
+
+    Attributes:
+        go_on: what its delegates wait for before they answer.
+        begun: released for each album.
+    """
 
     def __init__(self, **setup: Any) -> None:
+        self.go_on = asyncio.Event()
+        self.go_on.set()
+        self.begun = asyncio.Semaphore(0)
         self.orders: list[Order] = []
         self.albums: list[list[tuple[str, int]]] = []
         delegates = pagews.DelegateTableDef()
@@ -59,12 +81,15 @@ class Shop:
             if data.count > 100:
                 raise pagews.DelegateError("too-many", "We have a hundred of each.")
             self.orders.append(data)
+            await self.go_on.wait()
             return f"{data.count} times {data.item}"
 
         @delegates.on("album")
         async def album(page: pagews.Page, data: Album) -> dict[str, int]:
             self.albums.append([(photo.filename, len(await photo.read())) for photo in data.photos])
+            self.begun.release()
             await page.push("kept", data.title)
+            await self.go_on.wait()
             return {"photos": len(data.photos)}
 
         self.site = Site(delegates=delegates, **setup)
@@ -81,7 +106,7 @@ class Shop:
         return self._html(page, f'{tag}<input name="title">{_FILES}<button>Send</button></form>')
 
     def _html(self, page: pagews.Page, form: str) -> web.Response:
-        text = f"<!doctype html><title>A form</title>{form}{pagews.script_tag(page)}"
+        text = f"<!doctype html><title>A form</title>{form}{pagews.script_tag(page, transport=self.site.transport)}"
         return web.Response(text=text, content_type="text/html")
 
 
@@ -102,6 +127,8 @@ async def shows(page: Page, role: str, text: str) -> None:
     """Wait until the form tells something."""
     await page.wait_for_selector(f'output[role="{role}"]:text-is("{text}")', state="attached")
 
+
+TOO_LARGE: Final = "This is too large: at most 100,000 bytes are taken."
 
 ORDERED: Final = Order("tea", 3, True, None, ["card"], "one\ntwo")
 
@@ -125,7 +152,7 @@ async def test_without_javascript(serve: Serve, plain_page: Page) -> None:
 
     await fill(plain_page, "3")
     await shows(plain_page, "status", "3 times tea")
-    assert plain_page.url == f"{site.url}/order?from=a+b"
+    assert plain_page.url == f"{site.url}/order?from=a+b#pagews-order"
     assert site.journal["POST /pagews/form"] == [303]
     await plain_page.reload()
     await shows(plain_page, "status", "")
@@ -148,6 +175,25 @@ async def test_files_without_javascript(serve: Serve, plain_page: Page) -> None:
     await shows(plain_page, "status", "sent")
 
     assert shop.albums == [[], [("a photo.png", 3), ("a %22b%22.png", 200_000)]]
+
+
+@pytest.mark.parametrize("size", [200_000, 20_000_000])
+async def test_files_that_are_too_large_without_javascript(
+    serve: Serve, plain_page: Page, tmp_path: Path, size: int
+) -> None:
+    large = tmp_path / "large.png"
+    with large.open("wb") as file:
+        file.truncate(size)
+    shop = Shop(limits=pagews.Limits(upload=100_000))
+    site = await serve(shop.site)
+    await plain_page.goto(f"{site.url}/album")
+    await plain_page.set_input_files("[name=photos]", large)
+
+    await plain_page.click("button")
+
+    await plain_page.wait_for_selector(f"text={TOO_LARGE}")
+    assert site.journal["POST /pagews/form"] == [413]
+    assert shop.albums == []
 
 
 async def test_another_sites_form_is_refused(serve: Serve, plain_page: Page) -> None:
@@ -201,40 +247,110 @@ async def open_album(tab: Tab, url: str) -> None:
     await tab.listen("meanwhile")
 
 
+def stall_uploads(proxy: FaultProxy) -> None:
+    """Let no upload pass before `resume`: it stands still in the middle, when the system takes no more of it."""
+
+    def request(link: Link, path: str) -> None:
+        if path == "/pagews/form":
+            link.up.stall()
+
+    proxy.on_request = request
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_upload_with_progress_and_pushes_meanwhile(
-    serve: Serve, open_tab: OpenTab, put_proxy: StartProxy
+    serve: Serve, open_tab: OpenTab, put_proxy: StartProxy, transport: str
 ) -> None:
     shop = Shop()
+    shop.go_on.clear()
     proxy = await put_proxy(await serve(shop.site))
+    stall_uploads(proxy)
     tab = await open_tab()
     await open_album(tab, proxy.url)
-    socket = await proxy.upgraded()
+    assert await tab.run("pagews.transport") == transport
+    page = shop.site.publisher.page(await tab.id())
     await tab.page.fill("[name=title]", "Trip")
     await tab.page.set_input_files("[name=photos]", photo(5_000_000))
 
-    # What is not the socket stands still in the middle of the upload.
-    for link in proxy.open_links:
-        if link is not socket:
-            link.up.stall()
-    proxy.on_connect = lambda link: link.up.stall()
     await tab.page.click("button")
     first, *_ = await tab.wait("pagews:progress")
     assert 0 < first["loaded"] < first["total"]
     assert await tab.page.get_attribute("form", "aria-busy") == "true"
     assert await tab.run("pagews.busy") is True
-    await shop.site.publisher.page(await tab.id()).push("meanwhile", 1)
-    assert await tab.wait("meanwhile") == [1]
+    for number in range(5):
+        await page.push("meanwhile", number)
+        assert await tab.wait("meanwhile", number + 1) == list(range(number + 1))
     assert shop.albums == []
 
     proxy.resume()
-    assert await tab.wait("pagews-result") == [{"photos": 1}]
-    assert shop.albums == [[("a photo.png", 5_000_000)]]
+    # What the delegate pushes comes while the answer to the upload is still out.
     assert await tab.wait("kept") == ["Trip"]
+    assert shop.albums == [[("a photo.png", 5_000_000)]]
+    assert tab["pagews-result"] == []
+    assert await tab.run("pagews.busy") is True
+
+    shop.go_on.set()
+    assert await tab.wait("pagews-result") == [{"photos": 1}]
     await shows(tab.page, "status", "sent")
+    loaded = [progress["loaded"] for progress in tab["pagews:progress"]]
+    assert loaded == sorted(loaded)
     last = tab["pagews:progress"][-1]
     assert last["loaded"] == last["total"] > 5_000_000
     assert await tab.run("[document.querySelector('progress').value, pagews.busy]") == [last["total"], False]
     assert shop.site.journal["POST /pagews/form"] == [200]
+    assert await tab.run("pagews.transport") == transport
+    assert tab["meanwhile"] == list(range(5))
+    assert shop.site.publisher.statistics().lost == {}
+
+
+@pytest.mark.parametrize("path", ["order", "album"])
+async def test_a_form_that_is_under_way_is_not_sent_again(serve: Serve, open_tab: OpenTab, path: str) -> None:
+    shop = Shop()
+    shop.go_on.clear()
+    site = await serve(shop.site)
+    tab = await open_tab(f"{site.url}/{path}")
+    await tab.run(_WATCH)
+
+    for _ in range(3):
+        await tab.page.click("button")
+    await tab.page.press("input:not([type])", "Enter")
+    assert await tab.page.get_attribute("form", "aria-busy") == "true"
+    shop.go_on.set()
+    await tab.wait("pagews-result")
+    await tab.page.wait_for_selector("form:not([aria-busy])")
+    assert len(shop.orders) + len(shop.albums) == 1
+
+    await tab.page.click("button")
+    assert len(await tab.wait("pagews-result", 2)) == 2
+    assert len(shop.orders) + len(shop.albums) == 2
+
+
+async def test_form_that_is_removed_while_it_is_under_way(
+    serve: Serve, open_tab: OpenTab, put_proxy: StartProxy
+) -> None:
+    shop = Shop()
+    proxy = await put_proxy(await serve(shop.site))
+    stall_uploads(proxy)
+    tab = await open_tab()
+    await open_album(tab, proxy.url)
+    await tab.page.set_input_files("[name=photos]", photo(5_000_000))
+    await tab.page.click("button")
+    await tab.wait("pagews:progress")
+
+    await tab.run(
+        """() => {
+          const form = document.querySelector("form");
+          form.addEventListener("pagews-result", ({ detail }) => told("alone", detail));
+          form.remove();
+        }"""
+    )
+    proxy.resume()
+
+    # It goes on, and tells the form and nobody else.
+    assert await tab.wait("alone") == [{"photos": 1}]
+    await tab.page.wait_for_function("() => !pagews.busy")
+    assert tab["pagews-result"] == []
+    assert shop.albums == [[("a photo.png", 5_000_000)]]
 
 
 async def test_upload_of_a_page_that_was_forked_is_of_the_page_that_it_has_become(
@@ -275,8 +391,8 @@ async def test_upload_that_is_too_large(serve: Serve, open_tab: OpenTab) -> None
     await tab.page.click("button")
 
     [error] = await tab.wait("pagews-error")
-    assert error == {"code": "toolarge", "message": "the server answered 413"}
-    await shows(tab.page, "alert", "the server answered 413")
+    assert error == {"code": "toolarge", "message": TOO_LARGE}
+    await shows(tab.page, "alert", TOO_LARGE)
     assert shop.albums == []
 
 
@@ -310,6 +426,48 @@ async def test_upload_that_is_cut(serve: Serve, open_tab: OpenTab, put_proxy: St
     await tab.page.set_input_files("[name=photos]", photo(1000))
     await tab.page.click("button")
     assert await tab.wait("pagews-result") == [{"photos": 1}]
+
+
+async def test_bar_of_an_upload_that_fails(serve: Serve, open_tab: OpenTab) -> None:
+    shop = Shop(limits=pagews.Limits(upload=100_000))
+    site = await serve(shop.site)
+    tab = await open_tab()
+    tab.network_fails = True
+    await open_album(tab, site.url)
+    # What the upload had come to before it was refused.
+    await tab.run("() => { document.querySelector('progress').value = 0.9; }")
+    await tab.page.set_input_files("[name=photos]", photo(200_000))
+
+    await tab.page.click("button")
+    await tab.wait("pagews-error")
+
+    assert await tab.run("document.querySelector('progress').value") == 0
+
+
+@pytest.mark.parametrize("transport", [None])
+async def test_uploads_leave_a_connection_for_posts(
+    serve: Serve, open_tab: OpenTab, put_proxy: StartProxy, transport: None
+) -> None:
+    # A browser has six connections to a host by HTTP/1.1: four streams have four of them.
+    shop = Shop()
+    shop.go_on.clear()
+    proxy = await put_proxy(await serve(shop.site))
+    Wall(proxy, "websocket")
+    tabs = [await open_tab() for _ in range(4)]
+    for tab in tabs:
+        tab.network_fails = True
+        await tab.open(f"{proxy.url}/album")
+        assert await tab.run("pagews.transport") == "stream"
+    uploading = [asyncio.create_task(tab.run(_UPLOAD)) for tab in tabs[:3]]
+    await shop.begun.acquire()
+
+    refused = "pagews.send('order', {}).catch(({ code }) => code)"
+    async with asyncio.timeout(PATIENCE):
+        assert [await tab.run(refused) for tab in tabs] == ["invalid-data"] * 4
+    assert len(shop.albums) == 1
+
+    shop.go_on.set()
+    assert await asyncio.gather(*uploading) == [{"photos": 1}] * 3
 
 
 async def test_upload_by_a_script(serve: Serve, open_tab: OpenTab) -> None:

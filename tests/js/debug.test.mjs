@@ -19,6 +19,32 @@ test("debug shows frames both ways, and no token", (context) => {
   assert.equal(debug.mock.callCount(), before);
 });
 
+test("the browser remembers it for pages to come, until it is taken back", (context) => {
+  const debug = context.mock.method(console, "debug", () => {});
+  /** @type {Map<string, string>} */
+  const stored = new Map();
+  const localStorage = {
+    getItem: (/** @type {string} */ key) => stored.get(key) ?? null,
+    setItem: (/** @type {string} */ key, /** @type {string} */ value) => stored.set(key, value),
+    removeItem: (/** @type {string} */ key) => stored.delete(key),
+  };
+  // As a property of its own: later releases of Node have one that cannot be assigned.
+  const none = { value: undefined, configurable: true };
+  const before = Object.getOwnPropertyDescriptor(globalThis, "localStorage") ?? none;
+  Object.defineProperty(globalThis, "localStorage", { value: localStorage, configurable: true });
+  context.after(() => Object.defineProperty(globalThis, "localStorage", before));
+  const traces = () => {
+    debug.mock.resetCalls();
+    setUp().open();
+    return debug.mock.callCount() > 0;
+  };
+  assert.equal(traces(), false);
+  setUp().page.debug();
+  assert.equal(traces(), true);
+  setUp().page.debug(false);
+  assert.equal(traces(), false);
+});
+
 test("an error nobody takes goes to the console", async (context) => {
   const error = context.mock.method(console, "error", () => {});
   const { createPage } = await import("../../static/page.js");

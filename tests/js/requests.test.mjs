@@ -170,9 +170,9 @@ describe("polls", () => {
     const clock = new HandClock();
     const { server } = await polling(context, { clock });
     const second = await server.next("poll");
-    const timers = clock.set;
+    const { made } = clock;
     second.reply([welcome()]);
-    while (clock.set === timers) await settled();
+    while (clock.made === made) await settled();
     await clock.advance(1999);
     assert.equal(server.left("poll"), 0);
     await clock.advance(1);
@@ -274,9 +274,9 @@ for (const start of [streaming, polling]) {
       const sent = page.send("slow", 1, { timeout: Infinity });
       const first = await server.next("post");
       clock.time += 20_000;
-      const timers = clock.set;
+      const { made } = clock;
       first.reply([]);
-      while (clock.set === timers) await settled();
+      while (clock.made === made) await settled();
       await clock.advance(0);
       const second = await server.next("post");
       assert.deepEqual(second.body.slice(1), first.body.slice(1));
@@ -288,9 +288,10 @@ for (const start of [streaming, polling]) {
       const clock = new HandClock();
       const { server, page } = await start(context, { clock });
       const sent = outcome(page.send("slow", 1));
-      const timers = clock.set;
-      (await server.next("post")).reply([]);
-      while (clock.set === timers) await settled();
+      const post = await server.next("post");
+      const { made } = clock;
+      post.reply([]);
+      while (clock.made === made) await settled();
       await clock.advance(1999);
       assert.equal(server.left("post"), 0);
       await clock.advance(1);
@@ -351,6 +352,48 @@ for (const start of [streaming, polling]) {
       }
     });
 
+    test("a request without an answer is a cut: nothing waits behind it for ever, nor is anything sent twice", async (context) => {
+      const clock = new HandClock();
+      const { server, page } = await start(context, { clock });
+      const sent = page.send("d", 1, { qos: 2, timeout: Infinity });
+      const silent = await server.next("post");
+      const behind = page.send("d", 2, { timeout: Infinity });
+      const said = JSON.stringify(silent.body).length;
+      await live(page, server, clock, 30_000 + said - 1);
+      assert.deepEqual([page.state, server.left("post"), silent.response.destroyed], ["open", 0, false]);
+      await clock.advance(1);
+      await silent.ended;
+      assert.equal(page.state, "waiting");
+      await clock.advance(200);
+      await resumed(page, server, start);
+      const again = await server.next("post");
+      assert.deepEqual(again.body.slice(1), [["send", 1, 2, "d", 1], ["send", 2, 1, "d", 2]]);
+      again.reply([["result", 1, true, "once"], ["result", 2, true, "too"]]);
+      assert.deepEqual(await Promise.all([sent, behind]), ["once", "too"]);
+    });
+
+    test("one whose answer breaks off in silence, too", async (context) => {
+      const clock = new HandClock();
+      const { server, page } = await start(context, { clock });
+      void page.send("d", 1).catch(() => {});
+      const { body, response, ended } = await server.next("post");
+      response.writeHead(200, { "content-type": "application/json" });
+      response.write("[");
+      await live(page, server, clock, 30_000 + JSON.stringify(body).length);
+      await ended;
+      await isIn(page, "waiting");
+    });
+
+    test("a long one has the time that a slow line takes", async (context) => {
+      const clock = new HandClock();
+      const { server, page } = await start(context, { clock });
+      const sent = page.send("d", "x".repeat(60_000), { timeout: Infinity });
+      const post = await server.next("post");
+      await live(page, server, clock, 80_000);
+      post.reply([["result", 1, true, "at last"]]);
+      assert.equal(await sent, "at last");
+    });
+
     test("an answer may close the page", async (context) => {
       const { server, page } = await start(context);
       void page.send("d").catch(() => {});
@@ -365,6 +408,28 @@ for (const start of [streaming, polling]) {
       const { body } = await server.next("post");
       assert.deepEqual(body.slice(1), [["send", 1, 0, "d", 1], ["bye"]]);
     });
+
+    for (const [what, text, count, quota, all, tries] of /** @type {const} */ ([
+      ["takes along what has not gone", "x".repeat(40_000), 1, 60_000, true, 1],
+      ["is alone where that has too many bytes, though not characters", "€".repeat(20_000), 1, 60_000, false, 1],
+      ["is alone where that has too many messages for one request", "x", 100, 60_000, false, 1],
+      ["is alone where the browser takes no more", "x".repeat(40_000), 1, 20_000, false, 2],
+    ])) {
+      test(`a beacon's goodbye ${what}`, async (context) => {
+        const { server, page } = await start(context);
+        const tried = catchBeacons(context, quota);
+        void page.send("slow").catch(() => {});
+        await server.next("post");
+        for (let index = 0; index < count; index++) void page.send("d", text, { qos: 0 });
+        page.close();
+        assert.equal(tried.length, tries);
+        const [[kind], ...frames] = JSON.parse((await tried.at(-1)?.text()) ?? "");
+        assert.equal(kind, "hello");
+        assert.deepEqual(frames, all ? [["send", 2, 0, "d", text], ["bye"]] : [["bye"]]);
+        await settled();
+        assert.equal(server.left("post"), 0);
+      });
+    }
 
     test("goodbye does not wait for what is under way", async (context) => {
       const { server, page } = await start(context);
@@ -385,6 +450,62 @@ for (const start of [streaming, polling]) {
       await assert.rejects(page.send("d", text, { qos: 0 }), { code: "queuefull" });
     });
   });
+}
+
+/**
+ * Beacons while a test runs; Node has none.
+ *
+ * @param {import("node:test").TestContext} context
+ * @param {number} quota  bytes that one may have
+ */
+function catchBeacons(context, quota) {
+  /** @type {Blob[]} all that were tried */
+  const tried = [];
+  const sendBeacon = (/** @type {string} */ _url, /** @type {Blob} */ body) => tried.push(body) > 0 && body.size < quota;
+  const before = Object.getOwnPropertyDescriptor(globalThis, "navigator");
+  Object.defineProperty(globalThis, "navigator", { configurable: true, value: { sendBeacon } });
+  context.after(() => {
+    if (before) Object.defineProperty(globalThis, "navigator", before);
+    else Reflect.deleteProperty(globalThis, "navigator");
+  });
+  return tried;
+}
+
+/**
+ * Time passes on a page that hears from its server.
+ *
+ * @param {import("../../static/page.js").Page} page
+ * @param {Awaited<ReturnType<typeof serve>>} server
+ * @param {HandClock} clock
+ * @param {number} ms
+ */
+async function live(page, server, clock, ms) {
+  let seq = 0;
+  for (let left = ms; left > 0; left -= 10_000) {
+    await down(page, server, ["push", ++seq, "page", "life", seq]);
+    while (page.cursor?.seq !== seq) await settled();
+    await clock.advance(Math.min(left, 10_000));
+  }
+}
+
+/**
+ * Welcomes a page that comes back.
+ *
+ * @param {import("../../static/page.js").Page} page
+ * @param {Awaited<ReturnType<typeof serve>>} server
+ * @param {typeof streaming | typeof polling} start
+ */
+async function resumed(page, server, start) {
+  if (start === streaming) {
+    (await server.next("stream")).welcome();
+  } else {
+    let poll;
+    // Behind the one that was given up.
+    do poll = await server.next("poll");
+    while (poll.body[1].wait);
+    poll.reply([welcome()]);
+  }
+  await isIn(page, "open");
 }
 
 /**

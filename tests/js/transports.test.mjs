@@ -44,10 +44,13 @@ async function setUp(context) {
       assert.ok(newest, "no socket was made");
       return newest;
     },
-    /** The newest socket is refused, and the server finds nothing wrong with the page. */
+    /** The newest socket is refused, and the next; each time the server finds nothing wrong with the page. */
     async refuse() {
-      this.socket.cut();
-      (await server.next("renew")).reply({ token: "T2" });
+      for (const next of [sockets.length + 1, 0]) {
+        this.socket.cut();
+        (await server.next("renew")).reply({ token: "T2" });
+        while (sockets.length < next) await settled();
+      }
     },
     /** A page on the stream that it has fallen back to. */
     async fallBack() {
@@ -82,13 +85,15 @@ afterEach(() => {
 /**
  * Time passes on a stream that lives.
  *
+ * @param {Awaited<ReturnType<typeof serve>>} server
  * @param {import("./support/server.mjs").Exchange} stream
  * @param {HandClock} clock
  * @param {number} ms
  */
-async function pass(stream, clock, ms) {
+async function pass(server, stream, clock, ms) {
   for (let left = ms; left > 0; left -= 10_000) {
     stream.say(["ping", 0]);
+    (await server.next("post")).reply([]);
     await clock.advance(Math.min(left, 10_000));
   }
 }
@@ -221,6 +226,25 @@ describe("falling back", () => {
     assert.equal(rig.page.transport, "poll");
   });
 
+  test("not when the process that refused it was about to stop: another one may take it", async (context) => {
+    const rig = await setUp(context);
+    rig.page.connect();
+    rig.socket.cut();
+    (await rig.server.next("renew")).reply({ token: "T2" });
+    await isIn(rig.page, "connecting");
+    assert.equal(rig.socket.welcome().token, "T2");
+    assert.deepEqual([rig.page.transport, rig.sockets.length], ["websocket", 2]);
+    // At the next restart it may again.
+    rig.socket.cut();
+    await rig.clock.advance(200);
+    rig.socket.cut();
+    (await rig.server.next("renew")).reply({ token: "T3" });
+    await isIn(rig.page, "connecting");
+    rig.socket.welcome();
+    assert.deepEqual([rig.page.transport, rig.sockets.length], ["websocket", 4]);
+    assert.deepEqual(["stream", "poll", "renew"].map(rig.server.left), [0, 0, 0]);
+  });
+
   test("too many streams of one browser: polls", async (context) => {
     const rig = await setUp(context);
     rig.page.connect();
@@ -241,8 +265,8 @@ describe("falling back", () => {
     poll.cut();
     (await rig.server.next("renew")).reply({ token: "T4" });
     await isIn(rig.page, "waiting");
-    assert.equal(rig.sockets.length, 1);
-    while (rig.sockets.length < 2) await rig.clock.advance(100);
+    assert.equal(rig.sockets.length, 2);
+    while (rig.sockets.length < 3) await rig.clock.advance(100);
     assert.equal(rig.socket.welcome().token, "T4");
   });
 
@@ -263,7 +287,59 @@ describe("falling back", () => {
   });
 });
 
+/** What the console warns of while a test runs. @param {import("node:test").TestContext} context */
+function warnings(context) {
+  /** @type {string[]} */
+  const said = [];
+  context.mock.method(console, "warn", (/** @type {string} */ text) => said.push(text));
+  return said;
+}
+
 describe("forced", () => {
+  test("a stream for which there is no room is tried again, and the console says once why", async (context) => {
+    const said = warnings(context);
+    const clock = new HandClock();
+    const server = await serve(context);
+    const page = createPage({ base: server.base, token: "T1", transport: "stream", clock });
+    context.after(() => page.close());
+    page.connect();
+    for (const bound of [200, 400, 800]) {
+      const stream = await server.next("stream");
+      stream.open();
+      stream.say(["close", 4004, "streams"]);
+      await isIn(page, "waiting");
+      await clock.advance(bound / 2 - 1);
+      assert.deepEqual(["stream", "poll", "renew"].map(server.left), [0, 0, 0]);
+      await clock.advance(1);
+    }
+    (await server.next("stream")).welcome();
+    await isIn(page, "open");
+    assert.equal(page.transport, "stream");
+    assert.equal(said.length, 1);
+    assert.match(said[0] ?? "", /^pagews: stream has no room: .*limits\.held.* forced to it \(transport="stream"/);
+  });
+
+  test("a stream whose first bytes do not come, too", async (context) => {
+    const said = warnings(context);
+    const clock = new HandClock();
+    const server = await serve(context);
+    const page = createPage({ base: server.base, token: "T1", transport: "stream", clock });
+    context.after(() => page.close());
+    page.connect();
+    for (let attempt = 0; attempt < 3; attempt++) {
+      const stream = await server.next("stream");
+      await clock.advance(14_999);
+      assert.deepEqual([page.state, said.length], ["connecting", Math.min(attempt, 1)]);
+      await clock.advance(1);
+      await stream.ended;
+      (await server.next("renew")).reply({ token: "T2" });
+      while (said.length === 0) await settled();
+      while (server.left("stream") === 0) await clock.advance(100);
+    }
+    assert.equal(said.length, 1);
+    assert.match(said[0] ?? "", /^pagews: stream does not get through: .* holds it back\. This page is forced to it/);
+  });
+
   test("one transport, and no other", async (context) => {
     for (const transport of /** @type {const} */ (["stream", "poll"])) {
       const server = await serve(context);
@@ -281,6 +357,12 @@ describe("forced", () => {
     await settled();
     await peer.clock.advance(200);
     assert.equal(peer.sockets.length, 2);
+  });
+
+  test("a WebSocket where there is none", () => {
+    const options = { base: "http://server.test/pagews", WebSocket: /** @type {any} */ (undefined) };
+    assert.throws(() => createPage({ ...options, transport: "websocket" }), /no WebSocket here: pass WebSocket=/);
+    assert.equal(createPage(options).state, "idle");
   });
 
   test("none that there is not", () => {
@@ -303,7 +385,7 @@ describe("remembered for the tab", () => {
     const stream = await next.server.next("stream");
     stream.welcome();
     await isIn(next.page, "open");
-    await pass(stream, next.clock, 199_999);
+    await pass(next.server, stream, next.clock, 199_999);
     assert.equal(next.sockets.length, 0);
     await next.clock.advance(1);
     next.socket.welcome();
@@ -345,18 +427,18 @@ describe("back to a WebSocket", () => {
     /** @type {string[]} */
     const states = [];
     rig.page.addEventListener("statechange", (event) => states.push(/** @type {any} */ (event).detail.state));
-    await pass(stream, rig.clock, 300_000);
-    assert.equal(rig.sockets.length, 2);
+    await pass(rig.server, stream, rig.clock, 300_000);
+    assert.equal(rig.sockets.length, 3);
     rig.socket.cut();
     assert.deepEqual([rig.page.transport, states], ["stream", []]);
-    await pass(stream, rig.clock, 300_000);
-    assert.equal(rig.sockets.length, 3);
+    await pass(rig.server, stream, rig.clock, 300_000);
+    assert.equal(rig.sockets.length, 4);
     rig.socket.welcome();
     assert.equal(rig.page.transport, "websocket");
     await stream.ended;
     assert.deepEqual(states, ["connecting", "open"]);
     await rig.clock.advance(0);
-    assert.equal(rig.sockets.length, 3);
+    assert.equal(rig.sockets.length, 4);
   });
 
   test("what is under way goes on", async (context) => {
@@ -395,7 +477,7 @@ describe("back to a WebSocket", () => {
     await rig.clock.advance(4000);
     (await rig.server.next("stream")).welcome();
     await isIn(rig.page, "open");
-    assert.equal(rig.sockets.length, 2);
+    assert.equal(rig.sockets.length, 3);
   });
 
   test("the one that is tried does not outlive the page", async (context) => {

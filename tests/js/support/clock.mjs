@@ -3,6 +3,8 @@ export class HandClock {
   time = 1_000_000;
   /** What `random` gives. */
   chance = 0.5;
+  /** How many timers have ever been set. */
+  made = 0;
   /** @type {{at: number, run: () => void}[]} */
   #timers = [];
 
@@ -13,6 +15,7 @@ export class HandClock {
   /** @type {(ms: number, run: () => void) => () => void} */
   after = (ms, run) => {
     const timer = { at: this.time + ms, run };
+    this.made++;
     this.#timers.push(timer);
     return () => {
       this.#timers = this.#timers.filter((other) => other !== timer);

@@ -1,0 +1,61 @@
+"""What pages and others do while their worker does not hear from Redis."""
+
+from __future__ import annotations
+
+import asyncio
+
+from tests.redis_server import RedisServer
+from tests.test_redis_faults_line import first_behind_proxy, listening
+from tests.two_workers import open_page, two_workers, until
+
+
+async def test_rule_22_a_send_that_was_held_back_does_not_overtake_the_revocation(redis: RedisServer) -> None:
+    async with first_behind_proxy(redis) as (proxy, a, b), open_page(a) as page:
+        [found] = await b.publisher.topic("news").pages()
+        proxy.refusing = True
+        listening(proxy).cut()
+        await until(lambda: proxy.counts["refused"] > 0)
+        await found.session.revoke()
+        await page.send("send", 1, 1, "unknown", None)
+        proxy.refusing = False
+        await page.until(lambda: page.closed is not None)
+        # It is refused, unless the page was closed before that.
+        assert [error["code"] for is_ok, error in page.results.values()] in ([], ["not-authorized"])
+
+
+async def test_a_page_that_is_closed_for_good_while_its_worker_does_not_hear(redis: RedisServer) -> None:
+    async with first_behind_proxy(redis) as (proxy, a, b), open_page(a) as page:
+        [found] = await b.publisher.topic("news").pages()
+        proxy.refusing = True
+        listening(proxy).cut()
+        await until(lambda: proxy.counts["refused"] > 0)
+        await found.close(4500, "over")
+        proxy.refusing = False
+        await page.until(lambda: page.closed is not None)
+        assert page.closed is not None
+        assert page.closed.code == 4500
+
+
+async def test_a_task_of_a_page_that_ends_while_its_worker_does_not_hear(redis: RedisServer) -> None:
+    async with first_behind_proxy(redis) as (proxy, a, b), open_page(a) as page:
+        [here] = await a.publisher.topic("news").pages()
+        task = here.create_task(asyncio.Event().wait())
+        await page.cut()
+        proxy.refusing = True
+        listening(proxy).cut()
+        await until(lambda: proxy.counts["refused"] > 0)
+        await b.publisher.page(page.id).close(4500, "over")
+        proxy.refusing = False
+        await until(task.done)
+
+
+async def test_a_page_that_answers_while_redis_is_away_comes_back_to_say_it_again(own_redis: RedisServer) -> None:
+    async with two_workers(own_redis.url) as (a, _), open_page(a) as page:
+        own_redis.stop()
+        try:
+            await page.send("ack", 7, True, 1)
+            await page.until(lambda: page.closed is not None)
+        finally:
+            own_redis.go_on()
+        assert page.closed is not None
+        assert page.closed.code == 1012

@@ -1,0 +1,554 @@
+"""Named faults in what stands between a node and Redis, and in what of a node only several nodes need.
+
+Some lines of the rules cannot be tested by taking them away, for another one does the same: a page that attaches is
+taken from those that are due (rule 27), and whoever takes what is due looks whether it is attached.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from tools.mutant import Mutant
+
+BROKER: Final = "pagews/redis_broker.py"
+LINK: Final = "pagews/redis_link.py"
+NODE: Final = "pagews/node.py"
+ANSWER: Final = "pagews/scripts/answer.lua"
+ATTACH: Final = "pagews/scripts/attach.lua"
+CLAIM: Final = "pagews/scripts/claim.lua"
+COMMON: Final = "pagews/scripts/common.lua"
+COMPLETE: Final = "pagews/scripts/complete.lua"
+DETACH: Final = "pagews/scripts/detach.lua"
+END: Final = "pagews/scripts/end.lua"
+GUARD: Final = "pagews/scripts/guard.lua"
+PAGES: Final = "pagews/scripts/pages.lua"
+PROBE: Final = "pagews/scripts/probe.lua"
+PUBLISH: Final = "pagews/scripts/publish.lua"
+READING: Final = "pagews/scripts/reading.lua"
+REVOKE: Final = "pagews/scripts/revoke.lua"
+TOPICS: Final = "pagews/scripts/topics.lua"
+
+#: What every broker does.
+BOTH: Final = "test_broker"
+#: What there is to go wrong between several.
+RULES: Final = "test_redis_rules"
+
+REDIS_MUTANTS: Final = (
+    # --- completeness
+    Mutant("redis rule 1: the epoch is ignored", READING, "if cursor_epoch ~= epoch then", "if false then", BOTH),
+    Mutant(
+        "redis rule 1: a cursor from the future is taken",
+        READING,
+        "if tonumber(cursors[index]) > seq then",
+        "if false then",
+        BOTH,
+    ),
+    Mutant(
+        "redis rule 1: the watermark is not looked at",
+        READING,
+        "if tonumber(cursors[index]) < watermark then",
+        "if false then",
+        BOTH,
+    ),
+    Mutant(
+        "redis rule 1: the chain of predecessors is not looked at",
+        READING,
+        "if #entries > 0 and tonumber(entries[1][2][2]) > cursor then",
+        "if false then",
+        BOTH,
+    ),
+    Mutant(
+        "redis rule 2: a channel can lose its last entry",
+        COMMON,
+        "        if #first < 2 or total",
+        "        if #first == 1 then\n            redis.call('DEL', key)\n        end\n        if #first < 2 or total",
+        BOTH,
+    ),
+    Mutant(
+        "redis rule 3: ticks do not raise the watermark",
+        COMMON,
+        "        watermark = math.max(watermark, tonumber(old))\n",
+        "",
+        BOTH,
+    ),
+    Mutant(
+        "redis rule 3: the watermark is raised and not kept",
+        COMMON,
+        "'seq', digits(seq), 'watermark', digits(watermark), 'ticked',",
+        "'seq', digits(seq), 'ticked',",
+        BOTH,
+    ),
+    Mutant(
+        "redis rule 3: a key expires before the watermark has passed it",
+        COMMON,
+        "    redis.call('PEXPIRE', key, milliseconds(retention + SAFETY))\n    save_seq()",
+        "    redis.call('PEXPIRE', key, milliseconds(retention))\n    save_seq()",
+        RULES,
+    ),
+    Mutant("redis rule 4: what was evicted is ignored", PROBE, " or known[2] ~= evicted then", " then", RULES),
+    Mutant(
+        "redis rule 4: any eviction policy will do",
+        BROKER,
+        'if policy != "noeviction" and self._is_first:',
+        "if False:",
+        RULES,
+    ),
+    Mutant(
+        "redis rule 5: a channel is cut for itself",
+        READING,
+        "            upto = math.min(upto, number_of(entries[CHUNK]))\n",
+        "",
+        BOTH,
+    ),
+    Mutant(
+        "redis rule 5: a limited read claims to reach the head",
+        READING,
+        "            upto = found[index - 1][1]\n",
+        "",
+        BOTH,
+    ),
+    Mutant(
+        "redis rule 5: the chunk is cut before it is sorted",
+        READING,
+        "    table.sort(found, function(one, other) return one[1] < other[1] end)\n",
+        "",
+        BOTH,
+    ),
+    Mutant(
+        "redis rule 6: time takes no numbers",
+        COMMON,
+        "    seq = seq + 1\n    redis.call('ZADD', prefix .. 'ticks'",
+        "    redis.call('ZADD', prefix .. 'ticks'",
+        BOTH,
+    ),
+    Mutant(
+        "redis rule 6: there are no ticks",
+        COMMON,
+        "    if now - ticked < 1 then\n",
+        "    if true then\n",
+        BOTH,
+    ),
+    Mutant(
+        "redis rule 6: a record ends by time alone",
+        PROBE,
+        "        if may_resume then\n",
+        "        if false then\n",
+        BOTH,
+    ),
+    Mutant(
+        "redis rule 6: the record of a page that was ended has an old head",
+        END,
+        "redis.call('HSET', key_of(page), 'head', digits(seq))\n",
+        "",
+        BOTH,
+    ),
+    # --- position
+    Mutant(
+        "redis rule 8: the position is what a probe answers",
+        BROKER,
+        "        self._is_first = False\n        if epoch",
+        "        self._is_first = False\n        self._position = Position(epoch.decode(), int(seq))\n        if epoch",
+        RULES,
+    ),
+    Mutant(
+        "redis rule 8: the start does not wait for the first probe",
+        BROKER,
+        "heard = asyncio.create_task(self._heard.wait())",
+        "heard: asyncio.Task[object] = asyncio.create_task(asyncio.sleep(0))",
+        RULES,
+    ),
+    Mutant(
+        "redis rule 10: a node delivers when its push is accepted",
+        BROKER,
+        "        self._filed = max(self._filed, int(number))\n",
+        "        self._filed = max(self._filed, int(number))\n"
+        "        self._receiver.deliver(channel, codec.filed(int(number), codec.push_body(draft)))\n",
+        RULES,
+    ),
+    # --- attach
+    Mutant(
+        "redis rule 11: to subscribe does not wait",
+        LINK,
+        "        if pending:\n            await asyncio.wait(pending)\n\n    def want",
+        "\n    def want",
+        RULES,
+    ),
+    Mutant(
+        "redis rule 11: the log is read before its channels are subscribed",
+        NODE,
+        "            await self.broker.subscribe(channels)\n"
+        "            attached = await self.broker.attach(self._attach(page, arrival.cursor, arrival.topics))\n",
+        "            attached = await self.broker.attach(self._attach(page, arrival.cursor, arrival.topics))\n"
+        "            await self.broker.subscribe(channels)\n",
+        RULES,
+    ),
+    Mutant(
+        "redis rule 12: the end of a subscription is taken for its beginning",
+        LINK,
+        "            self._unconfirmed.extend([None] * len(known))\n",
+        "",
+        RULES,
+    ),
+    Mutant(
+        "redis rule 12: a channel that is given up counts as subscribed",
+        LINK,
+        "_confirm(self._wanted.pop(channel))",
+        "_confirm(self._wanted[channel])",
+        RULES,
+    ),
+    Mutant(
+        "redis rule 13: nobody is told of an interruption",
+        BROKER,
+        "                self._receiver.interrupted()\n",
+        "",
+        RULES,
+    ),
+    Mutant(
+        "redis rule 13: pages do not read again after an interruption",
+        NODE,
+        "            if was_live:\n",
+        "            if False:\n",
+        RULES,
+    ),
+    Mutant(
+        "redis rule 13: a gap in what comes is not seen",
+        BROKER,
+        "        return last is None or prev <= last\n",
+        "        return True\n",
+        RULES,
+    ),
+    Mutant(
+        "redis rule 13: a new connection goes on with the numbers of the one before",
+        BROKER,
+        "        self._lasts.clear()\n",
+        "",
+        RULES,
+    ),
+    Mutant(
+        "redis rule 13: a silent connection is not noticed",
+        BROKER,
+        "                self._has_gone(error)\n                self._doubted.set()\n",
+        "                self._has_gone(error)\n",
+        RULES,
+    ),
+    Mutant(
+        "redis rule 13: a read counts though pub/sub was lost meanwhile",
+        BROKER,
+        "            if generation == self._generation:\n",
+        "            if True:\n",
+        RULES,
+    ),
+    Mutant(
+        "redis rule 13: an attach counts though pub/sub was lost meanwhile",
+        BROKER,
+        "        if generation != self._generation:\n",
+        "        if False:\n",
+        RULES,
+    ),
+    Mutant(
+        "redis rule 16: the last attempt wins, not the highest",
+        ATTACH,
+        "if record.document == document and attempt < tonumber(record.attempt) then",
+        "if false then",
+        BOTH,
+    ),
+    Mutant(
+        "redis rule 16: an attempt that comes again is the same claim",
+        ATTACH,
+        "        again = tonumber(record.again or 0) + 1\n",
+        "",
+        BOTH,
+    ),
+    Mutant(
+        "redis rule 16: the node that had a page is not told",
+        ATTACH,
+        "    if record.node ~= node then\n",
+        "    if false then\n",
+        RULES,
+    ),
+    Mutant(
+        "redis rule 16: an old socket lets go of the page of a new one",
+        DETACH,
+        "if not record or record.document ~= ARGV[3] or record.attempt ~= ARGV[4]"
+        " or (record.again or '0') ~= ARGV[5] then",
+        "if not record then",
+        BOTH,
+    ),
+    Mutant(
+        "redis rule 17: any other document takes the page over",
+        ATTACH,
+        "if record.document ~= document and not record.left then",
+        "if false then",
+        BOTH,
+    ),
+    Mutant(
+        "redis rule 17: a goodbye does not free the page",
+        ATTACH,
+        "if record.document ~= document and not record.left then",
+        "if record.document ~= document then",
+        BOTH,
+    ),
+    # --- epoch
+    Mutant("redis rule 18: a server is like the other", PROBE, "known[1] ~= run_id or ", "", RULES),
+    Mutant(
+        "redis rule 18: the two connections reach two servers",
+        BROKER,
+        "        if line.run_id != calls.run_id:\n",
+        "        if False:\n",
+        RULES,
+    ),
+    Mutant(
+        "redis rule 18: one connection stays with the server before",
+        BROKER,
+        "if calling.done() or isinstance(error, TwoServers):",
+        "if calling.done():",
+        RULES,
+    ),
+    Mutant(
+        "redis rule 18: calls go out before it is known to which log",
+        LINK,
+        "        self._line = line\n        watching = asyncio.create_task(self._watch())\n",
+        "        self._line = line\n        self.open()\n        watching = asyncio.create_task(self._watch())\n",
+        RULES,
+    ),
+    Mutant("redis rule 19: scripts ignore the epoch", GUARD, "if epoch ~= ARGV[1] then", "if false then", RULES),
+    Mutant(
+        "redis rule 19: messages of another log are delivered",
+        BROKER,
+        "        if message.epoch != epoch:\n",
+        "        if False:\n",
+        RULES,
+    ),
+    Mutant(
+        "redis rule 19: messages of another log are dropped in silence",
+        BROKER,
+        "            if message.seq:\n                self._doubted.set()\n            return\n",
+        "            return\n",
+        RULES,
+    ),
+    Mutant(
+        "redis rule 20: a script that meets another log does not begin anew",
+        BROKER,
+        "                self._doubted.set()\n                await self._until_epoch_changes(epoch, until)\n",
+        "                await self._until_epoch_changes(epoch, until)\n",
+        RULES,
+    ),
+    Mutant(
+        "redis rule 20: a probe that meets another log does not begin anew",
+        BROKER,
+        "            if self._whole.is_set():\n                self._doubted.set()\n        for page, session, user",
+        "        for page, session, user",
+        RULES,
+    ),
+    Mutant(
+        "redis rule 20: numbers of the old log are kept in the new one",
+        BROKER,
+        "            self._filed = 0\n            self._position",
+        "            self._position",
+        RULES,
+    ),
+    Mutant(
+        "redis rule 20: an attached page is not claimed in the new log",
+        NODE,
+        "        attached = await self.broker.attach(self._attach(page, cursor, topics))\n",
+        "        attached = Attached(Claim.GRANTED, False, topics, replay)\n",
+        RULES,
+    ),
+    # --- join and leave
+    Mutant("redis rule 21: a join is not announced", TOPICS, "file('page:' .. page, 't', '')\n", "", BOTH),
+    Mutant(
+        "redis rule 21: a joined topic has no since",
+        TOPICS,
+        "record['topic:' .. topic] or digits(seq)",
+        "record['topic:' .. topic] or '0'",
+        BOTH,
+    ),
+    Mutant(
+        "redis rule 21: a joined topic is read from the cursor",
+        ATTACH,
+        "digits(math.max(from, tonumber(topics[index + 1])))",
+        "digits(from)",
+        BOTH,
+    ),
+    Mutant(
+        "redis rule 21: a joined topic is read before it is confirmed",
+        NODE,
+        "            await self.broker.subscribe(new)\n",
+        "            asyncio.ensure_future(self.broker.subscribe(new))\n",
+        RULES,
+    ),
+    Mutant(
+        "redis rule 22: revocation is not looked up at attach", ATTACH, "if is_revoked() then", "if false then", BOTH
+    ),
+    Mutant(
+        "redis rule 22: a revocation ends the logins after it",
+        ATTACH,
+        "return ended and tonumber(ARGV[11]) <= tonumber(ended)",
+        "return ended",
+        BOTH,
+    ),
+    Mutant("redis rule 22: a revocation is not in the log", REVOKE, "file(ARGV[2], 'r', '')\n", "", BOTH),
+    Mutant(
+        "redis rule 22: a revocation that is read is passed over",
+        NODE,
+        'elif message.kind == "topics" or message.kind == "revoked":',
+        'elif message.kind == "topics":',
+        RULES,
+    ),
+    Mutant(
+        "redis rule 22: revocation is not looked up when a page reads again",
+        NODE,
+        "            if await is_revoked(self.broker, page.session_id, page.user_id, page.since):\n",
+        "            if False:\n",
+        RULES,
+    ),
+    Mutant(
+        "redis rule 22: revocation is not looked up in a new log",
+        NODE,
+        "        if attached.revoked:\n            self._end",
+        "        if False:\n            self._end",
+        RULES,
+    ),
+    Mutant(
+        "redis rule 22: a logout that fails closes no pages",
+        NODE,
+        '            self.deliver(channel, Control("revoked", 0))\n',
+        "",
+        RULES,
+    ),
+    Mutant(
+        "redis rule 22: a node that is cut off runs sends",
+        BROKER,
+        "while not self._whole.is_set() or asyncio",
+        "while asyncio",
+        RULES,
+    ),
+    Mutant(
+        "redis rule 22: a node that hears no probe runs sends",
+        BROKER,
+        " or asyncio.get_running_loop().time() - self._heard_at > STALE:",
+        ":",
+        RULES,
+    ),
+    # --- publish, claims, answers
+    Mutant(
+        "redis rule 23: a call whose reply is lost is sent again",
+        LINK,
+        '                _fail(call, BrokerUnavailable("Redis was lost before it had answered", unknown=True))\n',
+        "                self._waiting.append(call)\n",
+        RULES,
+    ),
+    Mutant(
+        "redis rule 23: a call whose reply is lost has not happened",
+        LINK,
+        '"Redis was lost before it had answered", unknown=True',
+        '"Redis was lost before it had answered"',
+        RULES,
+    ),
+    Mutant(
+        "redis rule 23: a call that is refused may have happened",
+        LINK,
+        'BrokerUnavailable(f"Redis refuses: {reply}")',
+        'BrokerUnavailable(f"Redis refuses: {reply}", unknown=True)',
+        RULES,
+    ),
+    Mutant("redis rule 23: a key does not stop a repeat", PUBLISH, "    if filed then\n", "    if false then\n", BOTH),
+    Mutant(
+        "redis rule 24: an answer is told and not filed",
+        ANSWER,
+        "    redis.call('RPUSH', key, ARGV[3])\n",
+        "",
+        BOTH,
+    ),
+    Mutant(
+        "redis rule 24: answers are asked for when they are told alone",
+        BROKER,
+        "        self._whole.set()\n        self._start(self._take_answers())\n",
+        "        self._whole.set()\n",
+        RULES,
+    ),
+    Mutant(
+        "redis rule 24: an answer that was taken is taken again",
+        BROKER,
+        '                await self._calls(b"LTRIM", key, b"%d" % len(bodies), b"-1")\n',
+        "                pass\n",
+        BOTH,
+    ),
+    Mutant(
+        "redis rule 25: the claim of a node that died is granted again",
+        CLAIM,
+        "now - tonumber(ARGV[7]) then\n        return { 'ok', 'known'",
+        "now - tonumber(ARGV[7]) then\n        return { 'ok', 'free'",
+        RULES,
+    ),
+    Mutant(
+        "redis rule 25: nobody waits for a result",
+        CLAIM,
+        "return { 'ok', 'running', '', 0 }",
+        "return { 'ok', 'known', '', 0 }",
+        RULES,
+    ),
+    Mutant(
+        "redis rule 25: a claim has no lease",
+        CLAIM,
+        "if not seen or tonumber(seen) <= now - tonumber(ARGV[7]) then",
+        "if not seen then",
+        RULES,
+    ),
+    Mutant(
+        "redis rule 25: whoever waits for a result is not told",
+        COMPLETE,
+        "in string.gmatch(claim, ' (%S+)') do",
+        "in string.gmatch('', ' (%S+)') do",
+        RULES,
+    ),
+    Mutant(
+        "redis rule 25: a result is stored without a claim",
+        COMPLETE,
+        " or runner_of(claim) ~= node then",
+        " then",
+        RULES,
+    ),
+    Mutant(
+        "redis rule 25: a send from before the log was lost runs",
+        CLAIM,
+        "if is_foreign or not record",
+        "if not record",
+        RULES,
+    ),
+    Mutant(
+        "redis rule 25: a page that was ended forgets its claims",
+        PAGES,
+        "        redis.call('HSET', key_of(page), 'low', record.low)\n",
+        "",
+        BOTH,
+    ),
+    Mutant(
+        "redis rule 27: gone comes for pages that never attached",
+        PAGES,
+        "    return record.document ~= nil\n",
+        "    return true\n",
+        BOTH,
+    ),
+    Mutant(
+        "redis rule 27: gone comes again",
+        PAGES,
+        "    if record.gone then\n        return false\n    end\n",
+        "",
+        BOTH,
+    ),
+    Mutant(
+        "redis rule 27: the pages of a node that died stay attached",
+        PROBE,
+        "            let_go(page, record)\n",
+        "",
+        RULES,
+    ),
+    Mutant(
+        "redis rule 27: a node is not told that it counted as dead",
+        BROKER,
+        "        if was_dead:\n",
+        "        if False:\n",
+        RULES,
+    ),
+)
