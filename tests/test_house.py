@@ -21,7 +21,7 @@ FLOORS = {
     ),
     "asyncio": (
         *("tasks", "time_limit", "upload", "handler", "socket", "broker", "memory_broker", "redis_codec", "redis_link"),
-        *("redis_broker", "page_tasks", "delegates"),
+        *("redis_bus", "redis_broker", "page_tasks", "delegates"),
         *("hub", "heartbeat", "inbox", "page_jobs", "node", "receipts", "push_targets", "publisher"),
     ),
     "aiohttp": (

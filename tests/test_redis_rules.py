@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import pytest
 
-from pagews import BrokerUnavailable, ConfigurationError, Text, redis_broker
+from pagews import BrokerUnavailable, ConfigurationError, Text, redis_bus
 from pagews.broker import Answer
 from pagews.page import Owner, State
 from pagews.redis_broker import RedisBroker
@@ -288,7 +288,7 @@ async def test_rule_13_pings_do_not_move_on_while_a_page_reads_again(pair: Pair)
 
 
 async def test_rule_13_a_silent_subscription_is_noticed(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(redis_broker, "STALE", 0.2)
+    monkeypatch.setattr(redis_bus, "STALE", 0.2)
     pair.listening.stall()
     pair.a.broker.tick()
     await pair.a.node.until(lambda: pair.a.node.interruptions > 0)
@@ -556,7 +556,7 @@ async def test_rule_22_sends_are_held_back_while_a_node_is_cut_off(pair: Pair) -
 
 
 async def test_rule_22_sends_are_held_back_while_no_probe_comes(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(redis_broker, "STALE", -1.0)
+    monkeypatch.setattr(redis_bus, "STALE", -1.0)
     knowing = asyncio.create_task(pair.a.broker.current())
     await turn()
     assert not knowing.done()

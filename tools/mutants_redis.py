@@ -11,6 +11,7 @@ from typing import Final
 from tools.mutant import Mutant
 
 BROKER: Final = "pagews/redis_broker.py"
+BUS: Final = "pagews/redis_bus.py"
 LINK: Final = "pagews/redis_link.py"
 NODE: Final = "pagews/node.py"
 ANSWER: Final = "pagews/scripts/answer.lua"
@@ -88,7 +89,7 @@ REDIS_MUTANTS: Final = (
     Mutant("redis rule 4: what was evicted is ignored", PROBE, " or known[2] ~= evicted then", " then", RULES),
     Mutant(
         "redis rule 4: any eviction policy will do",
-        BROKER,
+        BUS,
         'if policy != "noeviction" and self._is_first:',
         "if False:",
         RULES,
@@ -145,14 +146,14 @@ REDIS_MUTANTS: Final = (
     # --- position
     Mutant(
         "redis rule 8: the position is what a probe answers",
-        BROKER,
+        BUS,
         "        self._is_first = False\n        if epoch",
         "        self._is_first = False\n        self._position = Position(epoch.decode(), int(seq))\n        if epoch",
         RULES,
     ),
     Mutant(
         "redis rule 8: the start does not wait for the first probe",
-        BROKER,
+        BUS,
         "heard = asyncio.create_task(self._heard.wait())",
         "heard: asyncio.Task[object] = asyncio.create_task(asyncio.sleep(0))",
         RULES,
@@ -198,7 +199,7 @@ REDIS_MUTANTS: Final = (
     ),
     Mutant(
         "redis rule 13: nobody is told of an interruption",
-        BROKER,
+        BUS,
         "                self._receiver.interrupted()\n",
         "",
         RULES,
@@ -212,21 +213,21 @@ REDIS_MUTANTS: Final = (
     ),
     Mutant(
         "redis rule 13: a gap in what comes is not seen",
-        BROKER,
+        BUS,
         "        return last is None or prev <= last\n",
         "        return True\n",
         RULES,
     ),
     Mutant(
         "redis rule 13: a new connection goes on with the numbers of the one before",
-        BROKER,
+        BUS,
         "        self._lasts.clear()\n",
         "",
         RULES,
     ),
     Mutant(
         "redis rule 13: a silent connection is not noticed",
-        BROKER,
+        BUS,
         "                self._has_gone(error)\n                self._doubted.set()\n",
         "                self._has_gone(error)\n",
         RULES,
@@ -292,14 +293,14 @@ REDIS_MUTANTS: Final = (
     Mutant("redis rule 18: a server is like the other", PROBE, "known[1] ~= run_id or ", "", RULES),
     Mutant(
         "redis rule 18: the two connections reach two servers",
-        BROKER,
+        BUS,
         "        if line.run_id != calls.run_id:\n",
         "        if False:\n",
         RULES,
     ),
     Mutant(
         "redis rule 18: one connection stays with the server before",
-        BROKER,
+        BUS,
         "if calling.done() or isinstance(error, TwoServers):",
         "if calling.done():",
         RULES,
@@ -314,35 +315,35 @@ REDIS_MUTANTS: Final = (
     Mutant("redis rule 19: scripts ignore the epoch", GUARD, "if epoch ~= ARGV[1] then", "if false then", RULES),
     Mutant(
         "redis rule 19: messages of another log are delivered",
-        BROKER,
+        BUS,
         "        if message.epoch != epoch:\n",
         "        if False:\n",
         RULES,
     ),
     Mutant(
         "redis rule 19: messages of another log are dropped in silence",
-        BROKER,
+        BUS,
         "            if message.seq:\n                self._doubted.set()\n            return\n",
         "            return\n",
         RULES,
     ),
     Mutant(
         "redis rule 20: a script that meets another log does not begin anew",
-        BROKER,
+        BUS,
         "                self._doubted.set()\n                await self._until_epoch_changes(epoch, until)\n",
         "                await self._until_epoch_changes(epoch, until)\n",
         RULES,
     ),
     Mutant(
         "redis rule 20: a probe that meets another log does not begin anew",
-        BROKER,
+        BUS,
         "            if self._whole.is_set():\n                self._doubted.set()\n        for page, session, user",
         "        for page, session, user",
         RULES,
     ),
     Mutant(
         "redis rule 20: numbers of the old log are kept in the new one",
-        BROKER,
+        BUS,
         "            self._filed = 0\n            self._position",
         "            self._position",
         RULES,
@@ -418,14 +419,14 @@ REDIS_MUTANTS: Final = (
     ),
     Mutant(
         "redis rule 22: a node that is cut off runs sends",
-        BROKER,
+        BUS,
         "while not self._whole.is_set() or asyncio",
         "while asyncio",
         RULES,
     ),
     Mutant(
         "redis rule 22: a node that hears no probe runs sends",
-        BROKER,
+        BUS,
         " or asyncio.get_running_loop().time() - self._heard_at > STALE:",
         ":",
         RULES,
@@ -462,7 +463,7 @@ REDIS_MUTANTS: Final = (
     ),
     Mutant(
         "redis rule 24: answers are asked for when they are told alone",
-        BROKER,
+        BUS,
         "        self._whole.set()\n        self._start(self._take_answers())\n",
         "        self._whole.set()\n",
         RULES,
@@ -546,7 +547,7 @@ REDIS_MUTANTS: Final = (
     ),
     Mutant(
         "redis rule 27: a node is not told that it counted as dead",
-        BROKER,
+        BUS,
         "        if was_dead:\n",
         "        if False:\n",
         RULES,

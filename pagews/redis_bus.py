@@ -1,0 +1,453 @@
+"""A process and its Redis: connections, the epoch, the probe, and what comes through pub/sub."""
+
+from __future__ import annotations
+
+import abc
+import asyncio
+import logging
+import random
+import secrets
+from collections.abc import Callable, Collection, Coroutine
+from contextlib import suppress
+from typing import Any, Final, NoReturn
+
+from . import redis_codec as codec
+from . import redis_scripts as scripts
+from .broker import Broker, Position, Receiver
+from .errors import BrokerUnavailable, ConfigurationError, PageGone
+from .limits import Limits
+from .page import Owner
+from .redis_link import FAILURES, Calls, Line, Subscriptions, UnknownScript, check_url
+from .redis_scripts import Script
+
+logger = logging.getLogger("pagews")
+
+#: Seconds without a probe coming through after which what pub/sub brings is not trusted any more.
+STALE: Final = 3.0
+#: Seconds before Redis is tried again, at first and at most; half of it is chance.
+FIRST_PAUSE, LAST_PAUSE = 0.1, 5.0
+
+
+class TwoServers(ConnectionError):
+    """The address has moved between the two connections: which of the servers has the log, only a new pair can tell."""
+
+
+class RedisBus(Broker):
+    """What one process has of Redis: its two connections, the epoch, the probe, and what comes through pub/sub.
+
+    What is kept in Redis, and how it changes, is `RedisBroker`.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        limits: Limits | None = None,
+        *,
+        prefix: str = "pagews:",
+        revocations: float = 400 * 24 * 3600.0,
+    ) -> None:
+        check_url(url)
+        self._url = url
+        self._limits = limits = limits or Limits()
+        self._revocations = revocations
+        self._prefix = prefix.encode()
+        self._log_key = self._prefix + b"log"
+        #: This process, from its start to its stop: the application may have been made before a fork.
+        self._node = b""
+        self._calls = Calls(limits.broker)
+        self._subscriptions = Subscriptions(self._receive)
+        self._receiver: Receiver
+        self._position = Position("", 0)
+        self._epoch = b""
+        #: The highest number of a push of this process in this epoch.
+        self._filed = 0
+        #: Set while pub/sub brings everything that is filed.
+        self._whole = asyncio.Event()
+        #: Rises with each connection that pub/sub has lost.
+        self._generation = 0
+        #: Set when pub/sub must begin anew although its connection stands.
+        self._doubted = asyncio.Event()
+        #: Set, and made anew, whenever a probe has come through.
+        self._heard = asyncio.Event()
+        self._heard_at = 0.0
+        self._lasts: dict[bytes, int] = {}
+        #: Set, and made anew, when a send that another process runs may have its result, or never get one.
+        self._news = asyncio.Event()
+        self._taking = asyncio.Lock()
+        self._is_first = True
+        self._policy = "noeviction"
+        self._is_away = False
+        #: What has last gone wrong with a connection.
+        self._fault: BaseException | None = None
+        self._running: asyncio.Task[None] | None = None
+        self._probing: asyncio.Task[None] | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    # --- start, stop, and the two connections -------------------------------------------------------------------------
+
+    async def start(self, receiver: Receiver) -> None:
+        """Begin.
+
+        Raises:
+            ConfigurationError: the server evicts keys, or refuses the password.
+            BrokerUnavailable: it was not reached within `limits.broker` seconds.
+        """
+        self._receiver = receiver
+        self._node = secrets.token_hex(8).encode()
+        self._subscriptions.want([self._node_channel, self._prefix + b"nodes"])
+        self._running = asyncio.create_task(self._run())
+        heard = asyncio.create_task(self._heard.wait())
+        done, _ = await asyncio.wait(
+            [self._running, heard], timeout=self._limits.broker, return_when=asyncio.FIRST_COMPLETED
+        )
+        heard.cancel()
+        if self._running in done:
+            self._running.result()
+        if not done:
+            await self.stop()
+            raise BrokerUnavailable(f"Redis was not reached within {self._limits.broker:g} s: {self._fault}")
+
+    async def stop(self) -> None:
+        if self._calls.connected:
+            with suppress(BrokerUnavailable, TimeoutError):
+                async with asyncio.timeout(self._limits.broker):
+                    # Whatever it has left attached, others let go of at once.
+                    await self._calls(b"ZADD", self._prefix + b"alive", b"XX", b"0", self._node)
+        # What ends begins something to be done later, perhaps.
+        while tasks := [task for task in (self._running, self._probing, *self._tasks) if task and not task.done()]:
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
+        self._calls.give_up()
+
+    def tick(self) -> None:
+        self._calls.expire()
+        if self._whole.is_set() and (self._probing is None or self._probing.done()):
+            self._probing = asyncio.create_task(self._probe_or_doubt())
+
+    async def _run(self) -> None:
+        pause = FIRST_PAUSE
+        while True:
+            try:
+                line = await Line.open(self._url, self._limits.broker)
+                calling = asyncio.create_task(self._calls.run(line))
+                try:
+                    await self._until_lost(line, calling)
+                finally:
+                    calling.cancel()
+                    await asyncio.wait([calling])
+            except (*FAILURES, ConfigurationError) as error:
+                if isinstance(error, ConfigurationError) and self._is_first:
+                    raise
+                pause = FIRST_PAUSE if not self._is_away else min(2 * pause, LAST_PAUSE)
+                self._has_gone(error)
+            except Exception:  # whatever it was, pages wait for another connection
+                logger.exception("what came from Redis could not be used: the connections are made anew")
+            self._calls.expire()
+            await asyncio.sleep(random.uniform(pause / 2, pause))
+
+    async def _until_lost(self, line: Line, calling: asyncio.Task[None]) -> NoReturn:
+        """Listen, on one connection after another, for as long as the one for calls stands."""
+        while True:
+            listening = asyncio.create_task(self._listen(line))
+            try:
+                await asyncio.wait([calling, listening], return_when=asyncio.FIRST_COMPLETED)
+                if calling.done():
+                    calling.result()
+                listening.result()
+            except FAILURES as error:
+                if calling.done() or isinstance(error, TwoServers):
+                    raise
+                self._has_gone(error)
+            finally:
+                listening.cancel()
+                await asyncio.wait([listening])
+            await asyncio.sleep(random.uniform(FIRST_PAUSE / 2, FIRST_PAUSE))
+
+    async def _listen(self, calls: Line) -> None:
+        """Rule 13: a new pub/sub connection is a new beginning."""
+        await self._open()
+        line = await Line.open(self._url, self._limits.broker)
+        if line.run_id != calls.run_id:
+            await line.close()
+            raise TwoServers("the two connections have reached two servers")
+        self._doubted.clear()
+        self._lasts.clear()
+        reading = asyncio.create_task(self._subscriptions.run(line, self._is_whole))
+        doubting = asyncio.create_task(self._doubted.wait())
+        try:
+            await asyncio.wait([reading, doubting], return_when=asyncio.FIRST_COMPLETED)
+            if reading.done():
+                reading.result()
+        finally:
+            # Before anything is waited for: the other connection often breaks too, and cuts that short.
+            self._doubted.set()
+            self._generation += 1
+            if self._whole.is_set():
+                self._whole.clear()
+                self._receiver.interrupted()
+            for task in (reading, doubting):
+                task.cancel()
+            await asyncio.wait([reading, doubting])
+
+    async def _open(self) -> None:
+        """Load the scripts, and learn or claim the epoch."""
+        await asyncio.gather(*(self._calls(b"SCRIPT", b"LOAD", script.text, opens=True) for script in scripts.ALL))
+        await self._send_probe()
+        self._calls.open()
+
+    async def _is_whole(self) -> None:
+        """All is confirmed: what is filed from now on comes here, what was filed before can be read."""
+        self._whole.set()
+        self._start(self._take_answers())
+        await self.probe()
+        self._has_come()
+        await asyncio.Event().wait()  # for as long as the connection stands
+
+    def _has_gone(self, error: BaseException) -> None:
+        self._fault = error
+        if not self._is_away:
+            self._is_away = True
+            logger.warning("Redis is away (%s): pushes fail, pages stay attached and read on when it is back", error)
+
+    def _has_come(self) -> None:
+        if self._is_away:
+            self._is_away = False
+            logger.warning("Redis is back")
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        async def run() -> None:
+            try:
+                await work
+            except BrokerUnavailable:
+                pass  # whoever comes back does it again
+            except Exception:
+                logger.exception("what Redis has sent could not be used")
+
+        task = asyncio.create_task(run())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(lambda _: work.close())  # it may not have begun
+
+    # --- the probe ----------------------------------------------------------------------------------------------------
+
+    async def probe(self) -> None:
+        """One sign of life; returns when it has come through pub/sub.
+
+        Raises:
+            BrokerUnavailable: it did not.
+        """
+        heard = self._heard
+        await self._send_probe()
+        for _ in range(2):
+            # Twice: it may have been this process that slept, and what came meanwhile is waiting to be read.
+            with suppress(TimeoutError):
+                async with asyncio.timeout(STALE / 2):
+                    await heard.wait()
+                    return
+        raise BrokerUnavailable("a probe has not come through pub/sub")
+
+    async def _probe_or_doubt(self) -> None:
+        try:
+            await self.probe()
+        except BrokerUnavailable as error:
+            if self._whole.is_set():
+                self._has_gone(error)
+                self._doubted.set()
+
+    async def _send_probe(self) -> None:
+        limits = self._limits
+        numbers = (limits.lease, limits.retention, limits.channel_entries, limits.channel_bytes, limits.grace)
+        reply = await self._evaluate(
+            scripts.PROBE,
+            self._epoch,
+            self._node,
+            secrets.token_hex(8).encode(),
+            b"1" if self._is_first and self.serves_pages else b"",
+            *(b"%r" % number for number in numbers),
+            b"%d" % limits.results_kept,
+            b"" if self.serves_pages else b"1",
+            opens=True,
+        )
+        epoch, seq, _, policy, was_dead, gone, detached = reply
+        self._check_policy(policy.decode())
+        self._is_first = False
+        if epoch != self._epoch:
+            self._epoch = epoch
+            self._filed = 0
+            self._position = Position(epoch.decode(), int(seq))
+            if self._whole.is_set():
+                self._doubted.set()
+        for page, session, user in _threes(gone):
+            self._receiver.gone(page, session, user)
+        for page, session, user in _threes(detached):
+            self._receiver.detached(page, session, user)
+        if was_dead:
+            self._receiver.counted_as_dead()
+
+    def _check_policy(self, policy: str) -> None:
+        """Rule 4. One that changes while pages are attached is said; what it evicts then makes a new epoch."""
+        if policy == self._policy:
+            return
+        fault = f"its maxmemory-policy is {policy}, and must be noeviction: it would lose messages"
+        if policy != "noeviction" and self._is_first:
+            raise ConfigurationError(f"this Redis cannot keep the log: {fault}")
+        if policy != "noeviction":
+            logger.error("Redis has been set up anew: %s", fault)
+        self._policy = policy
+
+    @property
+    def position(self) -> Position:
+        return self._position
+
+    @property
+    def head(self) -> Position:
+        # What this process has pushed was accepted before, whether or not it has come back yet.
+        return Position(self._position.epoch, max(self._position.seq, self._filed))
+
+    async def current(self) -> bool:
+        waited = False
+        while not self._whole.is_set() or asyncio.get_running_loop().time() - self._heard_at > STALE:
+            waited = True
+            await self._heard.wait()
+        return waited
+
+    # --- what comes through pub/sub -----------------------------------------------------------------------------------
+
+    @property
+    def _node_channel(self) -> bytes:
+        return self._prefix + b"node:" + self._node
+
+    def _receive(self, channel: bytes, data: bytes) -> None:
+        if channel == self._node_channel or channel == self._prefix + b"nodes":
+            kind, _, rest = data.partition(b" ")
+            notice = _NOTICES.get(kind)
+            if notice is not None:  # else a later version has sent it
+                notice(self, *rest.decode().split())
+            return
+        try:
+            message = codec.published(data)
+        except ValueError:
+            logger.error("somebody publishes what is not ours on %r", channel)
+            return
+        epoch = self._epoch.decode()
+        if message.epoch != epoch:
+            if message.seq:
+                self._doubted.set()
+            return
+        if message.seq and not self._follows(channel, message.seq, message.prev):
+            self._doubted.set()
+            return
+        if self._doubted.is_set():
+            return
+        self._receiver.deliver(channel[len(self._prefix) :].decode(), codec.filed(message.seq, message.body))
+        if message.seq:
+            self._position = Position(epoch, message.seq)
+
+    def _follows(self, channel: bytes, seq: int, prev: int) -> bool:
+        """Whether nothing is missing on a channel before an entry."""
+        if not self._subscriptions.are_confirmed(channel):
+            return True
+        last = self._lasts.get(channel)
+        self._lasts[channel] = seq
+        return last is None or prev <= last
+
+    def _hear_position(self, epoch: str, seq: str) -> None:
+        if epoch != self._epoch.decode():
+            self._doubted.set()
+        if self._doubted.is_set():
+            return
+        self._position = Position(epoch, int(seq))
+        self._heard_at = asyncio.get_running_loop().time()
+        heard, self._heard = self._heard, asyncio.Event()
+        heard.set()
+        self._hear_result()  # whoever runs one may have died
+
+    def _hear_ended(self, page_id: str) -> None:
+        self._receiver.ended(page_id)
+
+    def _hear_gone(self, page_id: str, session_id: str, user_hex: str = "") -> None:
+        # In hexadecimal, for a user id may have spaces.
+        self._receiver.gone(page_id, session_id, bytes.fromhex(user_hex).decode() or None)
+
+    def _hear_superseded(self, page_id: str, document: str, attempt: str, repeat: str) -> None:
+        self._receiver.superseded(page_id, Owner(document, int(attempt), repeat=int(repeat)))
+
+    def _hear_result(self) -> None:
+        news, self._news = self._news, asyncio.Event()
+        news.set()
+
+    def _hear_answers(self) -> None:
+        self._start(self._take_answers())
+
+    @abc.abstractmethod
+    async def _take_answers(self) -> None:
+        """Hand over the answers that were filed for this process."""
+
+    async def subscribe(self, channels: Collection[str]) -> None:
+        try:
+            async with asyncio.timeout(self._limits.broker):
+                await self._subscriptions.add([self._prefix + channel.encode() for channel in channels])
+                await self._whole.wait()
+        except TimeoutError:
+            raise BrokerUnavailable("Redis is away") from None
+
+    def unsubscribe(self, channels: Collection[str]) -> None:
+        names = [self._prefix + channel.encode() for channel in channels]
+        for name in names:
+            self._lasts.pop(name, None)
+        self._subscriptions.discard(names)
+
+    # --- scripts ------------------------------------------------------------------------------------------------------
+
+    async def _evaluate(self, script: Script, *arguments: bytes, opens: bool = False) -> Any:
+        try:
+            return await self._calls(b"EVALSHA", script.digest, b"1", self._log_key, *arguments, opens=opens)
+        except UnknownScript:
+            # Somebody has flushed them; nothing has run.
+            await self._calls(b"SCRIPT", b"LOAD", script.text, opens=opens)
+            return await self._calls(b"EVALSHA", script.digest, b"1", self._log_key, *arguments, opens=opens)
+
+    async def _run_script(self, script: Script, *arguments: bytes) -> list[Any]:
+        """What a script answers behind its 'ok', on the log as it is now.
+
+        Raises:
+            BrokerUnavailable: no answer. PageGone: the page has ended.
+        """
+        until = asyncio.get_running_loop().time() + self._limits.broker
+        while True:
+            epoch = self._epoch
+            reply: list[Any] = await self._evaluate(script, epoch, *arguments)
+            if reply[0] == b"ok":
+                return reply[1:]
+            if reply[0] == b"ended":
+                raise PageGone("the page has ended, and what was kept with it: there is nothing to keep more with")
+            # Another epoch; nothing was done (rule 20).
+            if epoch == self._epoch:
+                self._doubted.set()
+                await self._until_epoch_changes(epoch, until)
+
+    async def _until_epoch_changes(self, epoch: bytes, until: float) -> None:
+        try:
+            async with asyncio.timeout_at(until):
+                while self._epoch == epoch:
+                    await self._heard.wait()
+        except TimeoutError:
+            raise BrokerUnavailable("Redis has lost its log, and no other has begun") from None
+
+
+_NOTICES: Final[dict[bytes, Callable[..., None]]] = {
+    b"position": RedisBus._hear_position,
+    b"ended": RedisBus._hear_ended,
+    b"gone": RedisBus._hear_gone,
+    b"superseded": RedisBus._hear_superseded,
+    b"result": RedisBus._hear_result,
+    b"answers": RedisBus._hear_answers,
+}
+
+
+def _threes(flat: list[bytes]) -> list[tuple[str, str, str | None]]:
+    return [
+        (page.decode(), session.decode(), user.decode() or None)
+        for page, session, user in zip(flat[::3], flat[1::3], flat[2::3], strict=True)
+    ]
