@@ -15,12 +15,14 @@ from benchmarks import report
 from benchmarks.accounting import allow_open_files, separate_cores
 from benchmarks.errors import MeasurementFailed
 from benchmarks.goals import Series
+from benchmarks.redis_rounds import REDIS_NAMES, redis_round
 from benchmarks.rounds import GROWTH_NAMES, ROUND_NAMES, growth_round, usual_round
 from benchmarks.script_size import script_kilobytes
 from benchmarks.settings import FULL, QUICK, Settings
 from benchmarks.transports import TRANSPORT_NAMES, transports_round
+from tools.programs import find_redis
 
-_NAMES = (*sorted(ROUND_NAMES | TRANSPORT_NAMES | GROWTH_NAMES), "script")
+_NAMES = (*sorted(ROUND_NAMES | TRANSPORT_NAMES | GROWTH_NAMES | REDIS_NAMES), "script")
 _RESULTS = Path(__file__).resolve().parent / "results"
 # Files that a process has open besides its sockets.
 _OTHER_FILES = 200
@@ -35,6 +37,8 @@ def main() -> None:
         parser.error(f"unknown: {', '.join(sorted(unknown))}; there are {', '.join(_NAMES)}")
     names = frozenset(arguments.names or _NAMES)
     settings, remarks = _within_open_files(QUICK if arguments.quick else FULL)
+    if find_redis() is None:
+        names = without_redis(names, remarks)
     try:
         series = asyncio.run(_measure(names, settings, remarks))
     except MeasurementFailed as failure:
@@ -47,6 +51,13 @@ def main() -> None:
     path = _RESULTS / ("latest.json" if complete else "partial.json")
     report.write(path, report.document(series, settings, remarks))
     print(f"\nAll cycles: benchmarks/results/{path.name}")
+
+
+def without_redis(names: frozenset[str], remarks: list[str]) -> frozenset[str]:
+    """What is measured where there is no Redis; what is not, is remarked."""
+    if skipped := names & REDIS_NAMES:
+        remarks.append(f"not measured: {', '.join(sorted(skipped))}, for there is no redis-server in PATH")
+    return names - skipped
 
 
 def _within_open_files(settings: Settings) -> tuple[Settings, list[str]]:
@@ -72,6 +83,10 @@ async def _measure(names: frozenset[str], settings: Settings, remarks: list[str]
     for index in range(settings.growth_rounds if "growth" in growth_names else len(growth_names)):
         _say(f"growth, round {index + 1}: {settings.many_pages} pages")
         await growth_round(series, settings, names, core, idle="idle" in names and index == 0)
+    if (program := find_redis()) is not None and not REDIS_NAMES.isdisjoint(names):
+        for index in range(settings.redis_rounds):
+            _say(f"redis, round {index + 1} of {settings.redis_rounds}")
+            await redis_round(series, settings, names, core, program)
     if "script" in names:
         size, remark = await script_kilobytes()
         series["script"] = {"pagews": [size]}

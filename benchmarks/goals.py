@@ -60,5 +60,21 @@ COMPARISONS = (
     Comparison("memory of a page that polls, of one by WebSocket", "poll memory", ("websocket memory", "pagews"), None),
     Comparison("tasks, files and pages left after resets", "left by resets", None, 0),
     Comparison("5,000 idle pages, % of a core", "idle", None, 2.0),
+    Comparison("on Redis in bulk, µs CPU of both nodes a message", "redis bulk", None, 100),
+    Comparison("on Redis in bulk, of python-socketio", "redis bulk", ("redis bulk", "socketio"), 1 / 3),
+    Comparison("on Redis in bulk, of channels_redis", "redis bulk", ("redis bulk", "channels"), None),
+    Comparison("on Redis one at a time, of python-socketio", "redis single", ("redis single", "socketio"), None),
+    Comparison("on Redis one at a time, of channels_redis", "redis single", ("redis single", "channels"), None),
+    Comparison("attach on Redis, of embedded broker", "attach on Redis", ("attach embedded", "pagews"), None),
+    Comparison("publish for 8 nodes, of 1", "redis workers 8", ("redis workers 1", "pagews"), None),
+    Comparison(
+        "publish for 8 nodes, of 1, in Redis", "redis workers 8 in Redis", ("redis workers 1 in Redis", "pagews"), None
+    ),
+    Comparison(
+        "publish to one of many channels, of few, in Redis",
+        "redis many channels",
+        ("redis few channels", "pagews"),
+        None,
+    ),
     Comparison("client script with all its modules, kB min+gzip", "script", None, 8.0),
 )

@@ -5,15 +5,24 @@ from __future__ import annotations
 import gc
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from benchmarks.goals import Series
-from benchmarks.measures import Measurement
+from benchmarks.measures import Contender, Measurement
 from benchmarks.visits import Visit
 
 _Item = TypeVar("_Item")
 # Pages that attach before the next server's.
 _ATTACH_SLICE = 100
+
+
+class Measured(Protocol):
+    """What is measured: a server, or several that belong together."""
+
+    contender: Contender
+
+    async def collect(self) -> None:
+        """Collect the garbage of every process."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +34,7 @@ class Slice:
     work: Callable[[], Awaitable[float]]
 
 
-def record(series: Series, figure: str, server: Measurement, value: float) -> None:
+def record(series: Series, figure: str, server: Measured, value: float) -> None:
     """File a value. The n-th values of a figure belong together, whatever the server."""
     series.setdefault(figure, {}).setdefault(server.contender.name, []).append(value)
 
@@ -36,11 +45,11 @@ def rotated(items: Sequence[_Item], by: int) -> Sequence[_Item]:
     return (*items[by:], *items[:by])
 
 
-async def collect(servers: Sequence[Measurement]) -> None:
+async def collect(servers: Sequence[Measured]) -> None:
     """Collect garbage on the servers and here, so that all begin alike. The servers go on collecting as usual."""
     gc.collect()
     for server in servers:
-        await server.server.collect()
+        await server.collect()
 
 
 async def interleave(series: Series, cycles: int, slices: Sequence[Slice]) -> None:

@@ -159,18 +159,36 @@ class Load:
     async def resume_at_once(self, documents: Sequence[Document], first: int, count: int) -> None:
         """The same for documents that were cut; wait until each has received these numbers, which it has missed."""
         connections = [self._new_connection(document) for document in documents]
-        self._expect(connections, first, count)
+        self.expect(connections, first, count)
         await self._attach_all(connections)
-        await self._complete(connections)
+        await self.complete(connections)
 
     async def deliver(self, connections: Sequence[Connection], count: int, ask: Callable[[int, int], None]) -> None:
         """Call ``ask(first number, count)`` and wait until each of these connections received just those numbers, and
         knows that its answers have arrived.
         """
         first = self.take_numbers(count)
-        self._expect(connections, first, count)
+        self.expect(connections, first, count)
         ask(first, count)
-        await self._complete(connections)
+        await self.complete(connections)
+
+    def expect(self, connections: Sequence[Connection], first: int, count: int) -> None:
+        """From now on, each of these connections is to receive just these numbers."""
+        for connection in connections:
+            connection.next_number = first
+            connection.end_number = first + count
+        self._incomplete = len(connections)
+        self._all_complete = self.loop.create_future()
+
+    async def complete(self, connections: Sequence[Connection]) -> None:
+        """Wait until each of these connections received what it expects."""
+        try:
+            async with asyncio.timeout(self._timeout):
+                await self._all_complete
+        except TimeoutError:
+            missing = sum(connection.end_number - connection.next_number for connection in connections)
+            raise MeasurementFailed(f"{missing} messages did not arrive within {self._timeout} s") from None
+        self.check()
 
     def take_numbers(self, count: int) -> int:
         """The first of so many numbers that no message has had."""
@@ -224,20 +242,4 @@ class Load:
     async def _attach_one(self, connection: Connection) -> None:
         await self.loop.create_connection(lambda: connection, "127.0.0.1", self._port)
         await connection.attached
-        self.check()
-
-    def _expect(self, connections: Sequence[Connection], first: int, count: int) -> None:
-        for connection in connections:
-            connection.next_number = first
-            connection.end_number = first + count
-        self._incomplete = len(connections)
-        self._all_complete = self.loop.create_future()
-
-    async def _complete(self, connections: Sequence[Connection]) -> None:
-        try:
-            async with asyncio.timeout(self._timeout):
-                await self._all_complete
-        except TimeoutError:
-            missing = sum(connection.end_number - connection.next_number for connection in connections)
-            raise MeasurementFailed(f"{missing} messages did not arrive within {self._timeout} s") from None
         self.check()

@@ -26,6 +26,8 @@ class Contender:
     name: str
     module: str
     dialect: type[Dialect]
+    arguments: tuple[str, ...] = ()
+    """What its process is told at its start."""
 
 
 PAGEWS = Contender("pagews", "benchmarks.servers.pagews_app", Pagews)
@@ -33,12 +35,13 @@ PLAIN = Contender("plain", "benchmarks.servers.plain", Plain)
 STREAM = Contender("pagews", "benchmarks.servers.pagews_app", PagewsStream)
 POLL = Contender("pagews", "benchmarks.servers.pagews_app", PagewsPoll)
 SOCKETIO = Contender("socketio", "benchmarks.servers.socketio_peer", SocketIO)
+CHANNELS = Contender("channels", "benchmarks.servers.channels_peer", Plain)
 
 
 @asynccontextmanager
 async def measuring(contender: Contender, core: int | None) -> AsyncIterator[Measurement]:
     """A fresh process of this server, warmed up, and ended afterwards."""
-    async with ServerProcess(contender.module, core) as server:
+    async with ServerProcess(contender.module, core, contender.arguments) as server:
         with closing(Load(contender.dialect(), server.port)) as load:
             measurement = Measurement(contender, server, load)
             await measurement.warm_up()
@@ -62,6 +65,10 @@ class Measurement:
             await self._deliver("broadcast", 1)
             await self._deliver("burst", BURST)
         await self.leave()
+
+    async def collect(self) -> None:
+        """Collect the server's garbage."""
+        await self.server.collect()
 
     async def fetch(self, pages: int) -> list[Visit]:
         """Load so many pages over HTTP."""

@@ -6,6 +6,7 @@ import asyncio
 import os
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple
@@ -33,14 +34,18 @@ class ServerProcess:
     It stays on `core`: what moves between cores finds its caches cold, and what shares one with the load client waits.
     """
 
-    def __init__(self, module: str, core: int | None) -> None:
+    def __init__(self, module: str, core: int | None, arguments: Sequence[str] = ()) -> None:
         self._module = module
+        self._arguments = arguments
         self._core = core
         self.port = 0
 
     async def __aenter__(self) -> ServerProcess:
         self._process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", self._module, cwd=_ROOT, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
+            *(sys.executable, "-m", self._module, *self._arguments),
+            cwd=_ROOT,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
         )
         if self._core is not None:
             os.sched_setaffinity(self._process.pid, {self._core})
@@ -78,6 +83,10 @@ class ServerProcess:
     async def look(self) -> None:
         """Let the server look up which pages are attached, where it has to."""
         await self._ask("look")
+
+    async def settle(self) -> None:
+        """Wait until the server has done all that it was told."""
+        await self._ask("settle")
 
     async def attached(self, count: int) -> None:
         """Wait until the server has exactly so many pages attached."""

@@ -6,13 +6,14 @@ import json
 import os
 import platform
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
 from benchmarks.goals import COMPARISONS, Series
+from benchmarks.redis_rounds import WORKERS
 from benchmarks.settings import Settings
 
 _CONTENDERS = {"pagews": "pagews", "plain": "plain aiohttp", "socketio": "python-socketio"}
@@ -56,21 +57,50 @@ _FIGURES = {
     "idle": "idle pages, % of a core",
     "script": "client script, kB min+gzip",
 }
+_ON_REDIS = {"pagews": "pagews", "socketio": "python-socketio", "channels": "channels_redis"}
+_REDIS_FIGURES = {
+    "redis bulk": "in bulk, µs CPU of both nodes a message",
+    "redis bulk publisher": "in bulk, the publishing node's part of it",
+    "redis bulk in Redis": "in bulk, µs CPU of Redis a message",
+    "redis single": "one at a time, µs CPU of both nodes a message",
+    "redis single publisher": "one at a time, the publishing node's part of it",
+    "redis single in Redis": "one at a time, µs CPU of Redis a message",
+    "attach embedded": "attach with the embedded broker, µs CPU",
+    "attach on Redis": "attach on Redis, µs CPU",
+    "attach in Redis": "attach on Redis, µs CPU of Redis",
+    **{
+        f"redis workers {count}{where}": f"publish for {count} nodes, µs CPU {whose} a message"
+        for where, whose in (("", "of its node"), (" in Redis", "of Redis"))
+        for count in WORKERS
+    },
+    "redis few channels": "publish to one of few channels, µs CPU of Redis",
+    "redis some channels": "publish to one of some channels, µs CPU of Redis",
+    "redis many channels": "publish to one of many channels, µs CPU of Redis",
+    "redis memory page": "attached page in Redis, kB",
+    "redis memory channel": "channel with one message in Redis, kB",
+    "redis memory message": "one of 1,000 messages of a channel in Redis, kB",
+}
 
 
 def table(series: Series) -> str:
     """Figures and comparisons, each as the median of all cycles and, in brackets, the quartiles."""
-    lines = [_row("", *_CONTENDERS.values())]
-    for figure, text in _FIGURES.items():
-        if figure in series:
-            lines.append(_row(text, *(_spread(series[figure].get(contender, [])) for contender in _CONTENDERS)))
-    lines += ["", _row("pagews", "measured", "at most", "")]
+    lines = [*_section(series, "", _CONTENDERS, _FIGURES), *_section(series, "on Redis", _ON_REDIS, _REDIS_FIGURES)]
+    lines += [_row("pagews", "measured", "at most", "")]
     for comparison in COMPARISONS:
         if values := comparison.values(series):
             bound = comparison.bound
             judgement = ("-",) if bound is None else (f"{bound:.2f}", "met" if _is_met(values, bound) else "missed")
             lines.append(_row(comparison.text, _spread(values), *judgement))
     return "\n".join(lines)
+
+
+def _section(series: Series, title: str, contenders: Mapping[str, str], figures: Mapping[str, str]) -> list[str]:
+    lines = [
+        _row(text, *(_spread(series[figure].get(contender, [])) for contender in contenders))
+        for figure, text in figures.items()
+        if figure in series
+    ]
+    return [_row(title, *contenders.values()), *lines, ""] if lines else []
 
 
 def document(series: Series, settings: Settings, remarks: Sequence[str]) -> str:
@@ -80,7 +110,10 @@ def document(series: Series, settings: Settings, remarks: Sequence[str]) -> str:
         "machine": {"cpus": os.cpu_count(), "system": platform.system(), "architecture": platform.machine()},
         "versions": {
             "python": platform.python_version(),
-            **{name: version(name) for name in ("aiohttp", "aiohttp-session", "python-socketio")},
+            **{
+                name: version(name)
+                for name in ("aiohttp", "aiohttp-session", "python-socketio", "redis", "channels-redis")
+            },
         },
         "settings": asdict(settings),
         "remarks": list(remarks),

@@ -51,6 +51,18 @@ class Settings:
     """Pages attached while the idle server is watched, once in a run."""
     idle_seconds: float
     """How long it is watched: longer than a heartbeat."""
+    redis_rounds: int
+    """As `rounds`, of all that needs a Redis."""
+    redis_cycles: int
+    """Cycles of what is published on Redis."""
+    redis_messages: int
+    """Messages of a slice of it, a multiple of 100."""
+    few_channels: int
+    """Channels in the smallest log whose growth is measured; a multiple of 100, as the others."""
+    some_channels: int
+    """Channels in one between."""
+    many_channels: int
+    """Channels in the largest."""
 
 
 FULL = Settings(
@@ -73,6 +85,12 @@ FULL = Settings(
     many_pages=9000,
     idle_pages=5000,
     idle_seconds=26,
+    redis_rounds=2,
+    redis_cycles=8,
+    redis_messages=500,
+    few_channels=100,
+    some_channels=10_000,
+    many_channels=100_000,
 )
 QUICK = Settings(
     rounds=1,
@@ -94,4 +112,10 @@ QUICK = Settings(
     many_pages=1000,
     idle_pages=0,
     idle_seconds=0,
+    redis_rounds=1,
+    redis_cycles=5,
+    redis_messages=200,
+    few_channels=100,
+    some_channels=1000,
+    many_channels=10_000,
 )

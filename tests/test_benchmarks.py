@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
+from benchmarks.__main__ import without_redis
 from benchmarks.goals import Comparison, Series
+from benchmarks.redis_rounds import WORKERS, redis_round
 from benchmarks.report import table
 from benchmarks.rounds import GROWTH_NAMES, ROUND_NAMES, growth_round, usual_round
 from benchmarks.settings import QUICK
@@ -31,6 +34,11 @@ SMALL = replace(
     many_pages=10,
     idle_pages=5,
     idle_seconds=0.1,
+    redis_cycles=2,
+    redis_messages=200,
+    few_channels=100,
+    some_channels=200,
+    many_channels=300,
 )
 
 
@@ -66,6 +74,48 @@ async def test_growth_and_idle() -> None:
     await growth_round(series, SMALL, GROWTH_NAMES, None, idle=True)
     assert len(series["broadcast many"]["pagews"]) == len(series["broadcast few"]["pagews"]) == SMALL.growth_cycles
     assert series["idle"].keys() == {"pagews"}
+
+
+async def test_publish_and_memory_on_redis(redis_program: Path) -> None:
+    series: Series = {}
+    await redis_round(series, SMALL, frozenset({"redis"}), None, redis_program)
+    for figure in ("redis bulk", "redis single"):
+        for part in ("", " publisher", " in Redis"):
+            found = series[figure + part]
+            assert found.keys() == {"pagews", "socketio", "channels"}, figure
+            assert all(len(values) == SMALL.redis_cycles and min(values) > 0 for values in found.values()), found
+    # The page's node works for each message, too.
+    assert sum(series["redis bulk"]["pagews"]) > 1.1 * sum(series["redis bulk publisher"]["pagews"])
+    # Each message has 100 bytes, and those of one channel share what a channel costs.
+    (message,), (channel,) = series["redis memory message"]["pagews"], series["redis memory channel"]["pagews"]
+    assert 0.1 < message < 0.5 * channel
+    assert "in bulk, of python-socketio" in table(series)
+
+
+async def test_attach_on_redis(redis_program: Path) -> None:
+    series: Series = {}
+    await redis_round(series, SMALL, frozenset({"redis-attach"}), None, redis_program)
+    assert set(series) == {"attach embedded", "attach on Redis", "attach in Redis"}
+    assert all(min(found["pagews"]) > 0 for found in series.values())
+    assert "attach on Redis, of embedded broker" in table(series)
+
+
+async def test_growth_on_redis(redis_program: Path) -> None:
+    series: Series = {}
+    await redis_round(series, SMALL, frozenset({"redis-growth"}), None, redis_program)
+    figures = [f"redis workers {count}{where}" for count in WORKERS for where in ("", " in Redis")]
+    figures += [f"redis {how} channels" for how in ("few", "some", "many")]
+    assert sorted(series) == sorted(figures)
+    assert all(len(found["pagews"]) == SMALL.redis_cycles and min(found["pagews"]) > 0 for found in series.values())
+    assert "publish for 8 nodes" in table(series)
+
+
+def test_where_there_is_no_redis_its_figures_are_left_out() -> None:
+    remarks: list[str] = []
+    assert without_redis(frozenset({"echo"}), remarks) == {"echo"}
+    assert remarks == []
+    assert without_redis(frozenset({"echo", "redis-attach", "redis"}), remarks) == {"echo"}
+    assert remarks == ["not measured: redis, redis-attach, for there is no redis-server in PATH"]
 
 
 def test_only_what_belongs_together_is_compared() -> None:

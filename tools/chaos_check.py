@@ -211,7 +211,7 @@ class Checker:
                 self._wrong(f"{document.name} was not shown {push} ({seq}) between {run.start} and {run.upto}")
 
     def _check_order(self, document: Shown, *, complete: bool) -> None:
-        """A publisher pushes one after the other: what is shown of it has no holes, and in the end nothing is missing."""
+        """A publisher pushes one after the other: what is shown of it has no holes, and in the end nothing lacks."""
         lines: dict[str, list[Pushed]] = defaultdict(list)
         for (publisher, channel), line in self._lines.items():
             if channel in document.channels:

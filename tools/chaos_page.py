@@ -29,14 +29,23 @@ class Browser:
     Arguments:
         urls: of the workers.
         topics, user: what its pages listen to, and who is logged in.
-        longest: seconds after which a page hops to another worker, at most; None: never by itself.
+        sends: whether its pages send, by qos 2.
 
     Attributes:
-        caught_up: the newest push that its page was shown or has lost with all before it.
+        seen: every push that its pages were shown.
+        unanswered: the sends of its page without a result, by number.
+        hops: cleared when it is to stay where it is, and to send no more.
     """
 
     def __init__(
-        self, urls: Sequence[str], log: ChaosLog, chance: random.Random, *, topics: Sequence[str], user: str | None
+        self,
+        urls: Sequence[str],
+        log: ChaosLog,
+        chance: random.Random,
+        *,
+        topics: Sequence[str],
+        user: str | None,
+        sends: bool,
     ) -> None:
         self.seen: set[str] = set()
         self.unanswered: dict[int, list[Any]] = {}
@@ -45,6 +54,7 @@ class Browser:
         self._log = log
         self._chance = chance
         self._topics = topics
+        self._sends = sends
         self._user = user
         self._document = ""
         self._token = ""
@@ -111,7 +121,7 @@ class Browser:
                 async with asyncio.timeout(PATIENCE):
                     frame = read_down(await wire.next())
                     await self._take(wire, frame)
-                if sending is None and frame[0] == "welcome":
+                if self._sends and sending is None and frame[0] == "welcome":
                     sending = asyncio.create_task(self._send_all(wire, numbers))
         finally:
             if sending is not None:

@@ -1,7 +1,7 @@
 """One worker of `make chaos`: an application with pagews, and publishers that log what they push.
 
-It serves on 127.0.0.1 and writes a line when it listens. `POST /quiet` ends its publishers, `POST /mark?name=` pushes
-to every page.
+It serves on 127.0.0.1 and writes a line when it listens. `POST /quiet` ends its publishers, `POST /mark` pushes
+to every page and says what.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import random
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Final, TypedDict
+from typing import Final, TypedDict
 
 from aiohttp import web
 
@@ -118,7 +118,7 @@ class Publishers:
             await self.push(publisher, channel, target, again=self._chance.random() < 0.5)
 
     async def push(self, publisher: str, channel: str, target: pagews.Target, *, again: bool) -> str:
-        """Push, and log how it went; `again`: once more with the same key, if that is not known."""
+        """Push, and log how it went; `again`: once more with the same key, if that is not known. Returns its name."""
         place = next(self._numbers)
         push = f"{publisher}-{place}"
         self._log.write(push=push, publisher=publisher, place=place, channel=channel, expires=False)
@@ -126,7 +126,7 @@ class Publishers:
         if outcome == "unknown" and again:
             outcome = "accepted" if await self._try(target, push, key=push) == "accepted" else "unknown"
         self._log.write(pushed=push, outcome=outcome)
-        return outcome
+        return push
 
     async def _try(self, target: pagews.Target, push: str, key: str | None) -> str:
         try:
@@ -171,8 +171,8 @@ def make_site(arguments: argparse.Namespace) -> TestSite:
         return web.Response()
 
     async def mark(request: web.Request) -> web.Response:
-        outcome = await publishers.push(f"{os.getpid()}m", f"topic:{ALL}", site.publisher.topic(ALL), again=True)
-        return web.Response(text=outcome)
+        push = await publishers.push(f"{os.getpid()}m", f"topic:{ALL}", site.publisher.topic(ALL), again=True)
+        return web.Response(text=push)
 
     site.app.router.add_post("/quiet", quiet)
     site.app.router.add_post("/mark", mark)

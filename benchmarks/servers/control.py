@@ -7,7 +7,7 @@ import gc
 import os
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from aiohttp import web
 
@@ -34,6 +34,21 @@ class Bench(ABC):
     async def broadcast(self, numbers: range) -> None:
         """Send each number to all pages, all in one turn of the loop."""
 
+    async def bulk(self, numbers: range) -> None:
+        """Send each number to all pages as cheaply as it can, but in this order."""
+        await self.broadcast(numbers)
+
+    async def look(self) -> None:  # noqa: B027 - most keep their pages themselves
+        """Look up which pages are attached now, if that is not known anyway."""
+
+    def actions(self) -> Mapping[str, Action]:
+        """What it can be told to do with numbers."""
+        return {"broadcast": self.broadcast, "bulk": self.bulk}
+
+
+class PageBench(Bench):
+    """One that sends to single pages, too."""
+
     @abstractmethod
     async def burst(self, numbers: range) -> None:
         """Send each page these numbers one after the other, addressed to that page, in one turn of the loop."""
@@ -42,12 +57,8 @@ class Bench(ABC):
     async def single(self, numbers: range) -> None:
         """Send the page that attached last these numbers, saying when."""
 
-    async def look(self) -> None:  # noqa: B027 - most keep their pages themselves
-        """Look up which pages are attached now, if that is not known anyway."""
-
     def actions(self) -> Mapping[str, Action]:
-        """What it can be told to do with numbers."""
-        return {"broadcast": self.broadcast, "burst": self.burst, "single": self.single}
+        return {**super().actions(), "burst": self.burst, "single": self.single}
 
 
 async def run(app: web.Application, bench: Bench) -> None:
@@ -67,7 +78,7 @@ async def run(app: web.Application, bench: Bench) -> None:
             ended.set()
             return
         for line in data.decode().splitlines():
-            task = loop.create_task(_obey(bench, actions, line))
+            task = loop.create_task(_obey(bench, actions, line, tuple(tasks)))
             tasks.add(task)
             task.add_done_callback(tasks.discard)
 
@@ -77,7 +88,7 @@ async def run(app: web.Application, bench: Bench) -> None:
     await runner.cleanup()
 
 
-async def _obey(bench: Bench, actions: Mapping[str, Action], line: str) -> None:
+async def _obey(bench: Bench, actions: Mapping[str, Action], line: str, before: Sequence[asyncio.Task[None]]) -> None:
     """The measuring process writes one command at a time, in one small write, so that a line is never cut."""
     name, *arguments = line.split()
     if name == "collect":
@@ -90,6 +101,9 @@ async def _obey(bench: Bench, actions: Mapping[str, Action], line: str) -> None:
     elif name == "look":
         await bench.look()
         print("looked", flush=True)
+    elif name == "settle":
+        await asyncio.gather(*before)
+        print("settled", flush=True)
     elif name == "holdings":
         print(len(asyncio.all_tasks()), len(os.listdir("/proc/self/fd")), bench.attached(), flush=True)
     else:

@@ -9,11 +9,11 @@ from aiohttp import WSMsgType, web
 
 from benchmarks.frames import server_frame
 from benchmarks.payload import numbered, timed
-from benchmarks.servers.control import Action, Bench, run
+from benchmarks.servers.control import Action, PageBench, run
 from benchmarks.servers.session import session_id, setup_session
 
 
-class PlainBench(Bench):
+class PlainBench(PageBench):
     def __init__(self) -> None:
         self._sockets: dict[web.WebSocketResponse, web.Request] = {}
 

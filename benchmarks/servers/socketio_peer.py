@@ -1,19 +1,23 @@
-"""python-socketio on aiohttp, as its documentation sets it up."""
+"""python-socketio on aiohttp, as its documentation sets it up.
+
+``python -m benchmarks.servers.socketio_peer [REDIS]``: alone, or with others on the same Redis.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import sys
 from typing import Any
 
 import socketio
 from aiohttp import web
 
 from benchmarks.payload import numbered, timed
-from benchmarks.servers.control import Bench, run
+from benchmarks.servers.control import PageBench, run
 from benchmarks.servers.session import session_id, setup_session
 
 
-class SocketIOBench(Bench):
+class SocketIOBench(PageBench):
     def __init__(self, server: socketio.AsyncServer) -> None:
         self._server = server
         self._sessions: dict[str, str] = {}
@@ -52,7 +56,8 @@ class SocketIOBench(Bench):
 async def serve() -> None:
     app = web.Application()
     setup_session(app)
-    server = socketio.AsyncServer(async_mode="aiohttp")
+    manager = socketio.AsyncRedisManager(sys.argv[1]) if len(sys.argv) > 1 else None
+    server = socketio.AsyncServer(async_mode="aiohttp", client_manager=manager)
     server.attach(app)
     await run(app, SocketIOBench(server))
 
