@@ -16,7 +16,7 @@ from aiohttp import web
 from .controller import RETRY_AFTER
 from .delegates import Outcome
 from .errors import EncodingError, MessageTooLarge
-from .form_body import BACK, DELEGATE, DOCUMENT, ID, MULTIPART, TOKEN, URLENCODED, FormBody
+from .form_body import BACK, DELEGATE, DOCUMENT, EPOCH, ID, MULTIPART, TOKEN, URLENCODED, FormBody
 from .form_outcome import FormOutcome, keep_outcome
 from .push_targets import Page
 from .requests import HEADERS, check_request
@@ -67,7 +67,9 @@ async def _run(site: Site, delegate: str, page: Page, body: FormBody) -> Outcome
         number = body.hidden.get(ID, "")
         if _NUMBER.fullmatch(number) is None:
             raise _malformed(site, "A document numbers what it sends.\n")
-        if not (await site.node.broker.claim_send(page.id, document, int(number))).granted:
+        if not (
+            await site.node.broker.claim_send(page.id, document, int(number), epoch=body.hidden.get(EPOCH))
+        ).granted:
             return Outcome(code="outcome-unknown", message="it may have run")
     return await site.delegates.run_form(delegate, page, body.fields)
 

@@ -33,8 +33,9 @@ TOKEN: Final = f"{RESERVED}token"
 DELEGATE: Final = f"{RESERVED}delegate"
 BACK: Final = f"{RESERVED}back"
 DOCUMENT: Final = f"{RESERVED}document"
+EPOCH: Final = f"{RESERVED}epoch"
 ID: Final = f"{RESERVED}id"
-_OWN: Final = frozenset({TOKEN, DELEGATE, BACK, DOCUMENT, ID})
+_OWN: Final = frozenset({TOKEN, DELEGATE, BACK, DOCUMENT, EPOCH, ID})
 
 #: Fields of one form, and files among them: each file may keep a file of the disk open.
 MOST_FIELDS: Final = 500

@@ -436,7 +436,7 @@ class Node:
     async def _begin_anew(self, page: PageSession, replay: Replay[Filed]) -> Replay[Filed]:
         """The log does not reach back to the cursor of an attached page: claim it in the log as it is now, and tell it.
 
-        (A new epoch may know nothing of it, and it may have missed that its identity has ended.)
+        (A new epoch may know nothing of it, nor of its topics, and it may have missed that its identity has ended.)
         """
         cursor = Position(self.broker.position.epoch, replay.upto)
         topics = dict.fromkeys(page.topics, 0)
@@ -448,6 +448,10 @@ class Node:
             self._end(page, CloseCode.IDENTITY, "the session has ended")
         elif attached.claim is not Claim.GRANTED:
             self._end(page, CloseCode.SUPERSEDED, "another socket has this page")
+        elif replay.lost == "epoch":
+            # What it has sent with qos 2 and is still under way may not run in an epoch that does not know of it: it
+            # comes back, and is told on a socket on which nothing is under way (rule 25).
+            self._end(page, CloseCode.RESTART, self.return_later())
         else:
             # Rule 7: what an earlier welcome said is taken back on the live socket.
             self.counters.lost[replay.lost or ""] += 1

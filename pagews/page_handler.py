@@ -30,11 +30,12 @@ class PageHandler(WebSocketHandler):
 
     protocols: ClassVar[tuple[str, ...]] = (SUBPROTOCOL,)
 
-    __slots__ = ("_hello_limit", "_left", "_page", "_site", "_size", "_token")
+    __slots__ = ("_epoch", "_hello_limit", "_left", "_page", "_site", "_size", "_token")
 
     _site: Site
     _page: PageSession | None
     _token: Token
+    _epoch: str
 
     def websocket_init(self, context: Context) -> Replies | Awaitable[Replies]:
         self._site = get_site(context.request)
@@ -98,7 +99,7 @@ class PageHandler(WebSocketHandler):
             fields.attempt,
             cursor,
         )
-        self._token = token
+        self._token, self._epoch = token, cursor.epoch
         if not context.attaches:
             return await self._visit(arrival, context)
         page, forked, replay = await site.node.attach(arrival, context.socket)
@@ -161,7 +162,9 @@ class PageHandler(WebSocketHandler):
         return wire.acked(message.receipt)
 
     def _send(self, message: Send, page: PageSession, context: Context) -> Replies | Awaitable[Replies]:
-        job, answered = partial(self._run, message, page, page.epoch, context), message.qos > 0
+        # A post may have left before its page heard of another epoch.
+        epoch = page.epoch if context.attaches else self._epoch
+        job, answered = partial(self._run, message, page, epoch, context), message.qos > 0
         refusal = self._submit(page, context, message.id, job, self._size, answered=answered)
         if refusal is not None and message.qos == 2:
             return self._unless_claimed(message, page, refusal)

@@ -37,6 +37,11 @@ export class Attachment {
     this.token = token;
   }
 
+  /** The identity of the log, by the last welcome. */
+  get epoch() {
+    return this.#epoch;
+  }
+
   /** @type {import("./carrier.js").Hello} */
   hello(fields) {
     const { token, cursor } = this;

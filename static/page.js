@@ -219,9 +219,9 @@ export class Page extends EventTarget {
     try {
       if (this.#attachment.token === null) await unlessAborted(this.ready, options?.signal);
       const send = () => {
-        const { id, token, document } = this.#attachment;
+        const { id, token, document, epoch } = this.#attachment;
         // A browser repeats a request whose connection broke before the answer. Of an attached page the server sees it.
-        const once = id === null ? {} : { document, id: `${this.#outbox.takeId()}` };
+        const once = id === null ? {} : { document, epoch, id: `${this.#outbox.takeId()}` };
         return upload(`${this.#base}/form`, { token: token ?? "", delegate, ...once }, fields, options);
       };
       return await (this.#link.overRequests ? inTurn(send, options?.signal) : send());

@@ -11,7 +11,7 @@ import { OWN } from "./fields.js";
  * Posts files to a delegate. Not by `fetch`, which does not tell how far it is.
  *
  * @param {string} address
- * @param {{token: string, delegate: string, document?: string, id?: string}} own  what the server has to know
+ * @param {{token: string, delegate: string, document?: string, epoch?: string, id?: string}} own  what the server has to know
  * @param {FormData} fields
  * @param {UploadOptions} [options]
  * @returns {Promise<unknown>} what the delegate returned

@@ -27,7 +27,7 @@ async def test_some_seconds_of_faults_after_which_nothing_may_be_lost(redis_prog
 
 async def test_some_seconds_in_which_redis_loses_everything(redis_program: Path, tmp_path: Path) -> None:
     kinds = ("Redis is emptied", "Redis is killed, and comes back empty", "Redis is killed, and a replica takes over")
-    checker = await Chaos(8, tmp_path, kinds=kinds, sends=False).run(SECONDS)
+    checker = await Chaos(8, tmp_path, kinds=kinds).run(SECONDS)
     assert checker.violations == []
     assert checker.counts["lost: epoch"] > 0
 

@@ -31,7 +31,6 @@ async def test_fault_11_a_redis_that_comes_back_empty_is_a_new_epoch(own_redis: 
             await each.until_shown("before")
         await own_redis.restart()
         for each in (page, other):
-            # Rule 7: on the live socket.
             await each.until_told(None, "epoch")
             assert each.closed is None
         await push_when_back(b, "after")

@@ -190,8 +190,12 @@ class OpenPage:
         await self.until(lambda: self.shown == list(data))
 
     async def until_told(self, *lost: str | None) -> None:
-        """Wait until its welcomes have said this of its cursor."""
-        await self.until(lambda: self.lost == list(lost))
+        """Wait until its welcomes have said this of its cursor; sent away with 1012, it comes back."""
+        while self.lost != list(lost):
+            await self.until(lambda: self.lost == list(lost) or self.closed is not None)
+            if self.closed is not None:
+                assert self.closed.code == 1012, self.closed
+                await self.hello()
 
     async def _read(self, wire: Wire) -> None:
         try:

@@ -35,6 +35,7 @@ describe("what is posted", () => {
       ["pagews.token", "T1"],
       ["pagews.delegate", "album"],
       ["pagews.document", hello.document],
+      ["pagews.epoch", "e1"],
       ["pagews.id", "1"],
       ["title", "x"],
       ["photo", "a.txt"],
