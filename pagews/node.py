@@ -25,12 +25,15 @@ from .page import Claim, Event, Owner, PageSession, State
 from .page_jobs import PageJobs
 from .page_tasks import PageTasks
 from .socket import Output, Socket
+from .targets import Address
 from .wire import Push, Text
 
 logger = logging.getLogger("pagews")
 
 #: Seconds between two turns of the heartbeat, and two ticks of the log.
 TURN: Final = 1.0
+#: Pages that read on at the same time.
+READS: Final = 8
 
 
 class Arrival(NamedTuple):
@@ -99,6 +102,7 @@ class Node:
         self._new_page_id = new_page_id
         self._turn = min(TURN, limits.heartbeat / 4)
         self._heartbeat = Heartbeat(round(limits.heartbeat / self._turn))
+        self._reads = asyncio.Semaphore(READS)
         self._tasks: set[asyncio.Task[None]] = set()
         self._beating: asyncio.Task[None] | None = None
 
@@ -175,9 +179,12 @@ class Node:
         # The record was read in the same step: what it was told about itself by then is in it already.
         pushes: list[Filed] = [message for message in attached.replay.messages if isinstance(message, Push)]
         replay = attached.replay._replace(messages=pushes)
+        epoch = self.broker.position.epoch
         if await self._set_topics(page, attached.topics):
             replay = await self.broker.read(page.epoch, page.cursors(), self.limits.replay_chunk)
         _check_holding(page)
+        if self.broker.position.epoch != epoch:
+            raise ProtocolError(self.return_later(), CloseCode.RESTART)  # it was claimed in a log that is gone
         return replay
 
     def go(self, page: PageSession, replay: Replay[Filed]) -> None:
@@ -351,9 +358,11 @@ class Node:
 
     def superseded(self, page_id: str, owner: Owner) -> None:
         """A page has moved to another process."""
-        page = self.pages.get(page_id)
-        if page is not None and page.owner.is_claim_of(owner):
-            self._end(page, CloseCode.SUPERSEDED, "a newer socket of this page is elsewhere")
+        for page in self.hub.listeners(Address.page(page_id).channel):
+            # One whose hello is being answered does not know yet how often its attempt has come.
+            is_same = (page.document, page.attempt) == owner[:2]
+            if page.owner.is_claim_of(owner) or (is_same and page.state is State.HOLDING):
+                self._end(page, CloseCode.SUPERSEDED, "a newer socket of this page is elsewhere")
 
     def counted_as_dead(self) -> None:
         """Others have let go of the pages of this process: those that are here after all attach anew."""
@@ -422,9 +431,11 @@ class Node:
                     await self._relearn(page)
                 if page.overflowed:
                     page.clear_held()
-                replay = await self.broker.read(page.epoch, page.cursors(), self.limits.replay_chunk)
-                if replay.lost is not None and _reads_on(page):
-                    replay = await self._begin_anew(page, replay)
+                # When all read at once, pushes must not wait behind all of them.
+                async with self._reads:
+                    replay = await self.broker.read(page.epoch, page.cursors(), self.limits.replay_chunk)
+                    if replay.lost is not None and _reads_on(page):
+                        replay = await self._begin_anew(page, replay)
             except BrokerUnavailable:
                 await asyncio.sleep(self._turn)  # it stays attached, and reads on when the broker is back
                 continue

@@ -6,6 +6,8 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any, ClassVar
 
+from aiohttp import web
+
 from . import wire
 from .broker import Answer, Position, SendClaim, is_revoked
 from .delegates import Outcome
@@ -68,7 +70,7 @@ class PageHandler(WebSocketHandler):
     async def _greet(self, fields: wire.HelloFields, context: Context) -> Replies:
         try:
             return await self._hello(fields, context)
-        except BrokerUnavailable as error:
+        except (BrokerUnavailable, web.HTTPServiceUnavailable) as error:
             site = self._site
             site.counters.refused["broker away"] += 1
             raise ProtocolError(site.node.return_later(), CloseCode.RESTART) from error

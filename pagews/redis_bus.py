@@ -17,15 +17,19 @@ from .broker import Broker, Position, Receiver
 from .errors import BrokerUnavailable, ConfigurationError, PageGone
 from .limits import Limits
 from .page import Owner
-from .redis_link import FAILURES, Calls, Line, Subscriptions, UnknownScript, check_url
+from .redis_link import FAILURES, Calls, Line, Subscriptions, UnknownScript, check_url, database
 from .redis_scripts import Script
 
 logger = logging.getLogger("pagews")
 
 #: Seconds without a probe coming through after which what pub/sub brings is not trusted any more.
 STALE: Final = 3.0
+#: How often a process probes at once while there is more that is due, which is 200 pages each time.
+PROBES_PER_TURN: Final = 20
 #: Seconds before Redis is tried again, at first and at most; half of it is chance.
 FIRST_PAUSE, LAST_PAUSE = 0.1, 5.0
+#: The same at most, while Redis answers but pub/sub does not come about.
+LISTEN_PAUSE: Final = 1.0
 
 
 class TwoServers(ConnectionError):
@@ -50,7 +54,9 @@ class RedisBus(Broker):
         self._url = url
         self._limits = limits = limits or Limits()
         self._revocations = revocations
-        self._prefix = prefix.encode()
+        # Pub/sub knows no databases.
+        number = database(url)
+        self._prefix = (f"{prefix}{number}:" if number else prefix).encode()
         self._log_key = self._prefix + b"log"
         #: This process, from its start to its stop: the application may have been made before a fork.
         self._node = b""
@@ -97,15 +103,19 @@ class RedisBus(Broker):
         self._subscriptions.want([self._node_channel, self._prefix + b"nodes"])
         self._running = asyncio.create_task(self._run())
         heard = asyncio.create_task(self._heard.wait())
-        done, _ = await asyncio.wait(
-            [self._running, heard], timeout=self._limits.broker, return_when=asyncio.FIRST_COMPLETED
-        )
-        heard.cancel()
-        if self._running in done:
-            self._running.result()
-        if not done:
+        try:
+            done, _ = await asyncio.wait(
+                [self._running, heard], timeout=self._limits.broker, return_when=asyncio.FIRST_COMPLETED
+            )
+            if self._running in done:
+                self._running.result()
+            if not done:
+                raise BrokerUnavailable(f"Redis was not reached within {self._limits.broker:g} s: {self._fault}")
+        except BaseException:
             await self.stop()
-            raise BrokerUnavailable(f"Redis was not reached within {self._limits.broker:g} s: {self._fault}")
+            raise
+        finally:
+            heard.cancel()
 
     async def stop(self) -> None:
         if self._calls.connected:
@@ -148,6 +158,7 @@ class RedisBus(Broker):
 
     async def _until_lost(self, line: Line, calling: asyncio.Task[None]) -> NoReturn:
         """Listen, on one connection after another, for as long as the one for calls stands."""
+        pause = FIRST_PAUSE
         while True:
             listening = asyncio.create_task(self._listen(line))
             try:
@@ -158,11 +169,12 @@ class RedisBus(Broker):
             except FAILURES as error:
                 if calling.done() or isinstance(error, TwoServers):
                     raise
+                pause = FIRST_PAUSE if not self._is_away else min(2 * pause, LISTEN_PAUSE)
                 self._has_gone(error)
             finally:
                 listening.cancel()
                 await asyncio.wait([listening])
-            await asyncio.sleep(random.uniform(FIRST_PAUSE / 2, FIRST_PAUSE))
+            await asyncio.sleep(random.uniform(pause / 2, pause))
 
     async def _listen(self, calls: Line) -> None:
         """Rule 13: a new pub/sub connection is a new beginning."""
@@ -256,6 +268,12 @@ class RedisBus(Broker):
                 self._doubted.set()
 
     async def _send_probe(self) -> None:
+        for _ in range(PROBES_PER_TURN):
+            if not await self._send_one_probe():
+                return
+
+    async def _send_one_probe(self) -> bool:
+        """Whether there may be more that is due than one probe does at once."""
         limits = self._limits
         numbers = (limits.lease, limits.retention, limits.channel_entries, limits.channel_bytes, limits.grace)
         reply = await self._evaluate(
@@ -269,7 +287,7 @@ class RedisBus(Broker):
             b"" if self.serves_pages else b"1",
             opens=True,
         )
-        epoch, seq, _, policy, was_dead, gone, detached = reply
+        epoch, seq, _, policy, was_dead, gone, detached, more = reply
         self._check_policy(policy.decode())
         self._is_first = False
         if epoch != self._epoch:
@@ -284,6 +302,7 @@ class RedisBus(Broker):
             self._receiver.detached(page, session, user)
         if was_dead:
             self._receiver.counted_as_dead()
+        return bool(more)
 
     def _check_policy(self, policy: str) -> None:
         """Rule 4. One that changes while pages are attached is said; what it evicts then makes a new epoch."""

@@ -22,6 +22,18 @@ from .redis_codec import pack
 #: Bytes of commands that wait for their replies at most.
 MOST_BYTES: Final = 64 * 1024 * 1024
 
+#: The oldest version that has what the scripts need.
+OLDEST: Final = 7
+
+#: How the connections are made, whatever the address says.
+OWN: Final[dict[str, Any]] = {
+    "protocol": 2,
+    "socket_timeout": None,
+    "retry": None,
+    "health_check_interval": 0,
+    "decode_responses": False,
+}
+
 #: What a lost or refusing Redis raises.
 FAILURES: Final = (RedisError, OSError, TimeoutError)
 
@@ -62,8 +74,14 @@ class Line:
         except BaseException:
             await connection.disconnect(nowait=True)
             raise
-        _, _, rest = info.partition(b"run_id:")
-        return cls(connection, rest.split(maxsplit=1)[0].decode())
+        facts = dict(line.split(":", 1) for line in info.decode().splitlines() if ":" in line)
+        if int(facts["redis_version"].partition(".")[0]) < OLDEST or facts["redis_mode"] == "cluster":
+            await connection.disconnect(nowait=True)
+            raise ConfigurationError(
+                f"broker={_without_password(url)!r}: this is Redis {facts['redis_version']}, {facts['redis_mode']}; one"
+                f" server of {OLDEST} or newer is needed, or Valkey, and no cluster"
+            )
+        return cls(connection, facts["run_id"])
 
     def put(self, data: bytes) -> None:
         """Send `data`, at the end of this turn."""
@@ -107,9 +125,18 @@ class Line:
 def check_url(url: str) -> None:
     """Raises ConfigurationError unless `url` is one that a connection can be made from."""
     try:
+        options = _pool(url).connection_kwargs
         _pool(url).make_connection()
     except (ValueError, TypeError) as error:
         raise ConfigurationError(f"broker={_without_password(url)!r}: {error}") from error
+    for name, value in OWN.items():
+        if options[name] != value:
+            raise ConfigurationError(f"broker={_without_password(url)!r}: leave out {name}=, which is not yours to set")
+
+
+def database(url: str) -> int:
+    """The number of the database that an address names."""
+    return int(_pool(url).connection_kwargs.get("db", 0))
 
 
 def _without_password(url: str) -> str:
@@ -119,7 +146,7 @@ def _without_password(url: str) -> str:
 
 def _pool(url: str) -> ConnectionPool:
     # It reads addresses with all their options; its connections are made one by one.
-    return ConnectionPool.from_url(url, protocol=2, socket_timeout=None, retry=None, health_check_interval=0)
+    return ConnectionPool.from_url(url, **OWN)
 
 
 class _Call:

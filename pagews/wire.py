@@ -320,7 +320,7 @@ class HelloFields(Struct, frozen=True):
     """What a page says of itself when it attaches. `wait`: of a poll, to be answered when there is something new."""
 
     token: Annotated[str, Meta(min_length=1, max_length=TOKEN_LENGTH)]
-    document: Annotated[str, Meta(pattern=r"^[0-9A-Za-z_-]{16,64}$")]
+    document: Annotated[str, Meta(pattern=r"^[0-9A-Za-z_-]{16,64}\Z")]
     attempt: _Id
     epoch: Annotated[str, Meta(max_length=64)] | None = None
     seq: _Seq | None = None
