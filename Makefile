@@ -40,7 +40,7 @@ help:
 	@echo "make mutants put known faults into the core, which the tests must catch"
 	@echo "make soak    run random histories of the core for a minute (make soak SECONDS=600 SEED=7)"
 	@echo "make chaos   break workers, lines and Redis for a minute (make chaos SECONDS=600 SEED=7)"
-	@echo "make bench   measure against plain aiohttp and python-socketio"
+	@echo "make bench   measure against plain aiohttp, python-socketio and channels_redis"
 	@echo "make clean   remove what the others have made"
 
 demo: $(SITE) $(if $(filter-out 1,$(WORKERS)),$(REDIS))

@@ -54,7 +54,7 @@ REDIS_MUTANTS: Final = (
     Mutant(
         "redis rule 1: the chain of predecessors is not looked at",
         READING,
-        "if #entries > 0 and tonumber(entries[1][2][2]) > cursor then",
+        "if last == cursor and #entries > 0 and tonumber(entries[1][2][2]) > cursor then",
         "if false then",
         BOTH,
     ),
@@ -97,7 +97,7 @@ REDIS_MUTANTS: Final = (
     Mutant(
         "redis rule 5: a channel is cut for itself",
         READING,
-        "            upto = math.min(upto, number_of(entries[CHUNK]))\n",
+        "                upto = math.min(upto, last)\n",
         "",
         BOTH,
     ),

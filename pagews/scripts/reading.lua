@@ -1,7 +1,7 @@
 -- Reading on from cursors.
 
--- Entries of one channel that are read at once.
-local CHUNK = 500
+-- Entries of one channel that are fetched at once.
+local CHUNK = 20
 
 -- What came after the cursors, a flat list of channels each with its number: what is lost or '', up to where, whether
 -- there is more, then each number and body.
@@ -23,19 +23,24 @@ local function read(cursor_epoch, cursors, limit)
     local found, upto, more = {}, seq, 0
     for index = 1, #cursors, 2 do
         local cursor = tonumber(cursors[index + 1])
-        local entries = redis.call('XRANGE', prefix .. 'channel:' .. cursors[index], digits(cursor + 1), '+', 'COUNT',
-            CHUNK)
-        if #entries > 0 and tonumber(entries[1][2][2]) > cursor then
-            return { 'trimmed', digits(seq), 0 }
-        end
-        for _, entry in ipairs(entries) do
-            found[#found + 1] = { number_of(entry), entry[2][6], entry[2][8] }
-        end
-        if #entries == CHUNK then
-            -- Rule 5: a cut is at one number for all channels.
-            upto = math.min(upto, number_of(entries[CHUNK]))
-            more = 1
-        end
+        local last, size = cursor, 0
+        repeat
+            local entries = redis.call('XRANGE', prefix .. 'channel:' .. cursors[index], digits(last + 1), '+', 'COUNT',
+                CHUNK)
+            if last == cursor and #entries > 0 and tonumber(entries[1][2][2]) > cursor then
+                return { 'trimmed', digits(seq), 0 }
+            end
+            for _, entry in ipairs(entries) do
+                last = number_of(entry)
+                size = size + #entry[2][8]
+                found[#found + 1] = { last, entry[2][6], entry[2][8] }
+            end
+            if #entries == CHUNK and size > limit then
+                -- Rule 5: a cut is at one number for all channels.
+                upto = math.min(upto, last)
+                more = 1
+            end
+        until #entries < CHUNK or size > limit
     end
     table.sort(found, function(one, other) return one[1] < other[1] end)
     local answer, size = { '', '', 0 }, 0
