@@ -38,6 +38,9 @@ class RedisBroker(RedisBus):
         ConfigurationError: `url` is no address of a Redis.
     """
 
+    #: Some may have been filed since this process has looked.
+    _has_answers = False
+
     # --- pushes -------------------------------------------------------------------------------------------------------
 
     async def publish(self, channel: str, draft: Draft, *, ttl: float | None = None, key: str | None = None) -> int:
@@ -124,7 +127,8 @@ class RedisBroker(RedisBus):
                 Owner(hello.document, hello.attempt, repeat=owner.repeat)
             )
             if owner is not None and is_claim and not self._receiver.present(Address.page(hello.page_id).channel):
-                await self._detach(hello.page_id, owner, owner.left)
+                # On another node it has a socket, whatever became of this claim.
+                await self._detach(hello.page_id, owner, owner.left, self._node)
 
         await self._until_done(unclaim)
 
@@ -142,7 +146,7 @@ class RedisBroker(RedisBus):
             # Nobody else lets go of the page of a process that lives.
             self._start(self._until_done(lambda: self._detach(page_id, owner, left)))
 
-    async def _detach(self, page_id: str, owner: Owner, left: bool) -> None:
+    async def _detach(self, page_id: str, owner: Owner, left: bool, node: bytes = b"") -> None:
         await self._run_script(
             scripts.DETACH,
             page_id.encode(),
@@ -150,6 +154,7 @@ class RedisBroker(RedisBus):
             b"%d" % owner.attempt,
             b"%d" % owner.repeat,
             b"1" if left else b"",
+            node,
         )
 
     async def _until_done(self, work: Callable[[], Awaitable[None]]) -> None:
@@ -341,13 +346,32 @@ class RedisBroker(RedisBus):
 
     async def _take_answers(self) -> None:
         """Take those that were filed for this node; one whose taking is interrupted is taken again."""
-        key = self._prefix + b"answers:" + self._node
+        self._has_answers = True
+        if self._taking.locked():
+            return  # whoever takes them looks once more
         async with self._taking:
+            await self._until_done(self._take_all)
+
+    async def _take_all(self) -> None:
+        key = self._prefix + b"answers:" + self._node
+        while True:
+            self._has_answers = False
             bodies = await self._calls(b"LRANGE", key, b"0", b"-1")
             for body in bodies:
-                self._receiver.answered(codec.answer(body))
+                self._take_answer(body)
             if bodies:
                 await self._calls(b"LTRIM", key, b"%d" % len(bodies), b"-1")
+            if not self._has_answers:
+                return
+
+    def _take_answer(self, body: bytes) -> None:
+        try:
+            answer = codec.answer(body)
+        except ValueError:
+            # Those behind it are not to wait for it.
+            logger.exception("an answer in Redis cannot be read, and is dropped: another version may have filed it")
+            return
+        self._receiver.answered(answer)
 
 
 def _flat(numbers: Mapping[str, int]) -> list[bytes]:

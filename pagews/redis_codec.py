@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 import msgspec
 
@@ -14,9 +14,13 @@ from .wire import Binary, Draft, Message, Push, Text
 #: What the first byte of a filed body says.
 PUSH, TOPICS, REVOKED, CLOSE = b"p", b"t", b"r", b"c"
 
+#: What the value of an answer is: JSON, for it has numbers that MessagePack has not, or bytes, or an error.
+_Kind = Literal["json", "bytes", "error"]
+
 _encode: Final = msgspec.msgpack.Encoder().encode
 _decode_draft: Final = msgspec.msgpack.Decoder(tuple[str, str, bytes, bool, int]).decode
-_decode_answer: Final = msgspec.msgpack.Decoder(tuple[int, str, str, list[str], bool, Any]).decode
+_decode_answer: Final = msgspec.msgpack.Decoder(tuple[int, str, str, list[str], _Kind, bytes]).decode
+_decode_error: Final = msgspec.json.Decoder(tuple[str, str]).decode
 _decode_close: Final = msgspec.msgpack.Decoder(tuple[int, str]).decode
 
 
@@ -82,13 +86,26 @@ def message(body: bytes) -> Message:
 
 def answer_body(answer: Answer) -> bytes:
     """A page's answer, to be filed for whoever asked."""
+    kind: _Kind
     value = answer.value
     if isinstance(value, RemoteError):
-        value = (value.code, value.message)
-    return _encode((answer.receipt, answer.page_id, answer.document, list(answer.channels), answer.ok, value))
+        kind, data = "error", msgspec.json.encode((value.code, value.message))
+    elif isinstance(value, bytes):
+        kind, data = "bytes", value
+    else:
+        kind, data = "json", msgspec.json.encode(value)
+    return _encode((answer.receipt, answer.page_id, answer.document, list(answer.channels), kind, data))
 
 
 def answer(body: bytes) -> Answer:
-    """An answer that was filed."""
-    receipt, page_id, document, channels, ok, value = _decode_answer(body)
-    return Answer(receipt, page_id, document, channels, ok, value if ok else RemoteError(*value))
+    """An answer that was filed. Raises ValueError for what no node of this version has filed."""
+    try:
+        receipt, page_id, document, channels, kind, data = _decode_answer(body)
+        value: object = data
+        if kind == "json":
+            value = msgspec.json.decode(data)
+        elif kind == "error":
+            value = RemoteError(*_decode_error(data))
+    except (msgspec.MsgspecError, RecursionError) as error:
+        raise ValueError(str(error)) from error
+    return Answer(receipt, page_id, document, channels, kind != "error", value)

@@ -7,18 +7,20 @@ real Redis, of which the first reaches it through a proxy that holds back the on
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import Any, Final
 
 import pytest
 
-from pagews import BrokerUnavailable, ConfigurationError, Text, redis_bus
+from pagews import BrokerUnavailable, ConfigurationError, RemoteError, Text, redis_bus
 from pagews.broker import Answer
-from pagews.page import Owner, State
+from pagews.page import Claim, Owner, State
 from pagews.redis_broker import RedisBroker
-from pagews.redis_codec import push_body
-from pagews.redis_scripts import ATTACH, PROBE, PUBLISH, READ
+from pagews.redis_codec import answer_body, push_body
+from pagews.redis_scripts import ATTACH, DETACH, PROBE, PUBLISH, READ, REVOKE
+from pagews.wire import MAX_INTEGER
 
 from .broker_bench import PATIENCE, RedisDesk, data_of, text_of
 from .faults import HOST, FaultProxy, Link
@@ -27,6 +29,9 @@ from .rig import Client, Rig, draft, turn
 from .two_workers import until
 
 LIMITS: Final[dict[str, Any]] = {"retention": 60.0, "grace": 10.0, "lease": 5.0}
+
+#: A number that the log comes to in two hundred years.
+AHEAD: Final = 8 * 10**15
 
 
 class Pair:
@@ -108,6 +113,22 @@ async def probe_when_back(broker: RedisBroker) -> None:
     await until(probe)
 
 
+async def evict(server: RedisServer) -> None:
+    """Let it drop one key, which is not one of ours: only those that expire may go."""
+    await server.command("CONFIG", "RESETSTAT")
+    await server.command("SET", "another", "x" * 100, "EX", 1000)
+    await server.config("maxmemory-policy", "volatile-lru")
+    await server.config("maxmemory", 1)
+
+    async def has_evicted() -> bool:
+        await server.command("PING")
+        return int((await server.command("INFO", "stats"))["evicted_keys"]) > 0
+
+    await until(has_evicted)
+    await server.config("maxmemory", 0)
+    await server.config("maxmemory-policy", "noeviction")
+
+
 # --- completeness -----------------------------------------------------------------------------------------------------
 
 
@@ -120,6 +141,28 @@ async def test_rule_3_no_key_expires_before_the_watermark_has_passed_it(pair: Pa
     await desk.jump(60.1)
     replay = await desk.broker.read(start.epoch, {"page:p": start.seq}, 1000)
     assert replay.lost == "expired" or data_of(replay.messages) == ["young"]
+
+
+async def test_rule_3_what_was_filed_before_the_retention_grew_expires_as_it_would_have(pair: Pair) -> None:
+    desk = pair.b
+    await desk.pass_time(2)
+    start = desk.broker.position
+    await desk.broker.publish("page:p", draft("young"))
+    other = RedisDesk(pair.server, **LIMITS | {"retention": 3600.0})
+    try:
+        await other.start()
+        await desk.jump(30)
+        after = await desk.broker.publish("page:q", draft("later"))
+        replay = await desk.broker.read(start.epoch, {"page:p": start.seq}, 1000)
+        assert (replay.lost, data_of(replay.messages)) == (None, ["young"])
+        # The channel is gone, with what nobody has read.
+        await desk.jump(100)
+        replay = await desk.broker.read(start.epoch, {"page:p": start.seq}, 1000)
+        assert (replay.lost, replay.messages) == ("expired", [])
+        replay = await desk.broker.read(start.epoch, {"page:q": after - 1}, 1000)
+        assert (replay.lost, data_of(replay.messages)) == (None, ["later"])
+    finally:
+        await other.broker.stop()
 
 
 async def test_rule_4_a_redis_that_may_evict_is_refused(own_redis: RedisServer) -> None:
@@ -135,20 +178,24 @@ async def test_rule_4_a_redis_that_may_evict_is_refused(own_redis: RedisServer) 
 async def test_rule_4_after_an_eviction_the_log_is_another(own_redis: RedisServer) -> None:
     async with two_nodes(own_redis) as pair:
         before = pair.a.broker.position.epoch
-        # A key that expires is all it may evict: the log itself is as it was.
-        await own_redis.command("SET", "another", "x" * 100, "EX", 1000)
-        await own_redis.config("maxmemory-policy", "volatile-lru")
-        await own_redis.config("maxmemory", 1)
-
-        async def has_evicted() -> bool:
-            await own_redis.command("PING")
-            return int((await own_redis.command("INFO", "stats"))["evicted_keys"]) > 0
-
-        await until(has_evicted)
-        await own_redis.config("maxmemory", 0)
-        await own_redis.config("maxmemory-policy", "noeviction")
+        await evict(own_redis)
         await probe_when_back(pair.a.broker)
         assert pair.a.broker.position.epoch != before
+
+
+async def test_rule_4_to_count_evictions_from_0_again_is_none(own_redis: RedisServer) -> None:
+    async with two_nodes(own_redis) as pair:
+        broker = pair.b.broker
+        await evict(own_redis)
+        await probe_when_back(broker)
+        before = broker.position.epoch
+        await own_redis.command("CONFIG", "RESETSTAT")
+        await broker.probe()
+        assert broker.position.epoch == before
+        # As many as before the statistics were reset.
+        await evict(own_redis)
+        await probe_when_back(broker)
+        assert broker.position.epoch != before
 
 
 # --- position ---------------------------------------------------------------------------------------------------------
@@ -354,6 +401,22 @@ async def test_rule_13_an_attach_during_which_the_subscription_was_lost_is_none(
         await attaching
 
 
+async def test_rule_16_a_claim_whose_answer_is_lost_leaves_the_page_to_the_node_that_has_it_now(pair: Pair) -> None:
+    calling, since = pair.calling, await pair.a.now()
+    calling.down.stall()
+    attaching = asyncio.create_task(pair.a.attach(since=since))
+    await until(lambda: pair.server.command("EXISTS", "pagews:page:p"))
+    # The same attempt, for its page has heard nothing.
+    assert (await pair.b.attach()).claim is Claim.GRANTED
+    calling.cut()
+    with pytest.raises(BrokerUnavailable):
+        await attaching
+    await until(lambda: any(DETACH.digest in link.up.data for link in pair.proxy.links))
+    await pair.a.broker.subscribe([])
+    await round_trips(pair.a.broker)
+    assert [page.page_id for page in await pair.b.broker.pages("page:p")] == ["p"]
+
+
 async def test_rule_16_the_node_that_had_a_page_is_told_who_has_it_now(pair: Pair) -> None:
     await pair.a.attach(attempt=1)
     await pair.b.attach(attempt=2)
@@ -388,6 +451,22 @@ async def test_rule_18_another_server_with_the_same_data_is_another_log(own_redi
         await pair.b.node.until(lambda: pair.b.node.interruptions > 0)
         await probe_when_back(pair.b.broker)
         assert pair.b.broker.position.epoch != before
+
+
+async def test_rule_18_no_number_comes_again_when_the_head_of_the_log_is_lost_alone(pair: Pair) -> None:
+    broker = pair.b.broker
+    numbers = [await broker.publish("topic:t", draft(number)) for number in range(3)]
+    before = broker.position.epoch
+    await pair.server.command("DEL", "pagews:log")
+    await broker.probe()
+    await probe_when_back(broker)
+    start = broker.position
+    assert start.epoch != before
+    numbers += [await broker.publish("topic:t", draft(3))]
+    assert numbers == sorted(set(numbers))
+    replay = await broker.read(start.epoch, {"topic:t": start.seq}, 1000)
+    assert (replay.lost, data_of(replay.messages)) == (None, [3])
+    assert numbers[-1] <= replay.upto <= MAX_INTEGER
 
 
 async def test_rule_18_a_node_has_both_connections_to_one_server(own_redis: RedisServer) -> None:
@@ -448,8 +527,9 @@ async def test_rule_20_a_script_that_meets_another_log_begins_anew(pair: Pair) -
 async def test_rule_20_a_probe_that_meets_another_log_begins_anew(pair: Pair) -> None:
     broker = pair.a.broker
     before = broker.position.epoch
-    for _ in range(20):
-        await broker.publish("page:p", draft())
+    # The clock of the server before was ahead.
+    await pair.server.command("HSET", "pagews:log", "seq", AHEAD)
+    await broker.publish("page:p", draft())
     await pair.server.flush()
     # It is the reply that says so: what was published comes late.
     pair.listening.down.stall()
@@ -459,7 +539,7 @@ async def test_rule_20_a_probe_that_meets_another_log_begins_anew(pair: Pair) ->
     assert broker.position.epoch != before
     # What is rendered now begins in the new log, and not after numbers of the old one.
     assert broker.head.epoch == broker.position.epoch
-    assert broker.head.seq < 20
+    assert broker.head.seq < AHEAD
 
 
 async def test_rule_20_an_attached_page_is_claimed_in_the_new_log_and_told(pair: Pair) -> None:
@@ -544,6 +624,14 @@ async def test_rule_22_a_logout_that_redis_does_not_take_raises_and_closes_the_p
         assert client.wire.closed[0] == 4503
 
 
+async def test_rule_22_a_host_whose_clock_is_behind_takes_no_revocation_back(pair: Pair) -> None:
+    now = time.time()
+    for seconds in (now + 100, now):
+        await pair.b.broker._run_script(REVOKE, b"user:ann", b"%r" % seconds, b"60")
+    assert await pair.b.broker.revoked("user:ann") == now + 100
+    assert (await pair.a.attach(since=now + 50)).revoked
+
+
 async def test_rule_22_sends_are_held_back_while_a_node_is_cut_off(pair: Pair) -> None:
     await asyncio.wait_for(pair.a.broker.current(), PATIENCE)
     await pair.cut_off()
@@ -565,6 +653,12 @@ async def test_rule_22_sends_are_held_back_while_no_probe_comes(pair: Pair, monk
 
 
 # --- publish, claims, answers -----------------------------------------------------------------------------------------
+
+
+async def test_rule_23_a_key_is_that_of_one_target(pair: Pair) -> None:
+    first = await pair.b.broker.publish("topic:t", draft(), key="u once")
+    assert await pair.b.broker.publish("topic:t u", draft(), key="once") != first
+    assert await pair.b.broker.publish("topic:t", draft(), key="u once") == first
 
 
 @pytest.mark.parametrize("key", [None, "once"])
@@ -603,6 +697,68 @@ async def test_rule_24_an_answer_outlasts_the_interruption_of_whoever_asked(pair
     await pair.a.node.until(lambda: len(pair.a.node.answers) == 1)
     assert pair.a.node.answers[0].value == "yes"
     assert pair.b.node.answers == []
+
+
+@pytest.mark.parametrize(
+    "value", [2**64, {"deep": [-(2**70)]}, 1.5, None, "", b"\xff", {"": None}, RemoteError("no", "why")]
+)
+async def test_rule_24_an_answer_may_be_whatever_json_has(pair: Pair, value: object) -> None:
+    await pair.a.broker.publish("topic:t", draft(receipt=7))
+    answer = Answer(7, "p", "d", ["topic:t"], not isinstance(value, RemoteError), value)
+    await pair.b.broker.answer(answer)
+    await pair.a.node.until(lambda: len(pair.a.node.answers) == 1)
+    [got] = pair.a.node.answers
+    if isinstance(value, RemoteError):
+        assert isinstance(got.value, RemoteError)
+        assert (got.ok, got.value.code, got.value.message) == (False, "no", "why")
+    else:
+        assert got == answer
+
+
+@pytest.mark.parametrize("body", [b"junk", b"", answer_body(Answer(7, "p", "d", [], True, 1))[:-1] + b"]"])
+async def test_rule_24_an_answer_that_cannot_be_read_holds_up_none_behind_it(
+    pair: Pair, caplog: pytest.LogCaptureFixture, body: bytes
+) -> None:
+    await pair.a.broker.publish("topic:t", draft(receipt=7))
+    key = "pagews:answers:" + pair.a.broker._node.decode()
+    await pair.server.command("RPUSH", key, body)
+    await pair.b.broker.answer(Answer(7, "p", "d", ["topic:t"], True, "yes"))
+    await pair.a.node.until(lambda: len(pair.a.node.answers) == 1)
+    await until(lambda: emptied(pair.server, key))
+    assert [record.message for record in caplog.records if "cannot be read" in record.message] != []
+    assert pair.a.node.answers[0].value == "yes"
+
+
+async def emptied(server: RedisServer, key: str) -> bool:
+    return not await server.command("EXISTS", key)
+
+
+async def test_rule_24_of_many_notices_one_takes_all_answers(pair: Pair) -> None:
+    calling, count = pair.calling, 50
+    await pair.a.broker.publish("topic:t", draft(receipt=7))
+    asked = calling.up.data.count(b"LRANGE")
+    calling.down.stall()
+    for number in range(count):
+        await pair.b.broker.answer(Answer(7, "p", "d", ["topic:t"], True, number))
+    await pair.listening.down.until(lambda data: data.count(b"\r\nanswers\r\n") == count)
+    await turn()
+    calling.down.resume()
+    await pair.a.node.until(lambda: len(pair.a.node.answers) == count)
+    await until(lambda: not pair.a.broker._tasks)
+    assert [answer.value for answer in pair.a.node.answers] == list(range(count))
+    # Once for the first one, and once for all that came meanwhile.
+    assert calling.up.data.count(b"LRANGE") - asked <= 3
+
+
+async def test_rule_24_answers_are_taken_when_redis_is_back_though_it_was_lost_while_they_were(pair: Pair) -> None:
+    calling = pair.calling
+    await pair.a.broker.publish("topic:t", draft(receipt=7))
+    asked = calling.up.data.count(b"LRANGE")
+    calling.down.stall()
+    await pair.b.broker.answer(Answer(7, "p", "d", ["topic:t"], True, "yes"))
+    await calling.up.until(lambda data: data.count(b"LRANGE") > asked)
+    calling.cut()
+    await pair.a.node.until(lambda: len(pair.a.node.answers) == 1)
 
 
 async def test_rule_25_another_node_waits_for_the_result_while_the_runner_lives(pair: Pair) -> None:
@@ -677,3 +833,52 @@ async def test_rule_27_of_many_nodes_one_tells_that_a_page_is_gone(pair: Pair) -
     await pair.b.jump(11)
     await asyncio.gather(*(desk.turn() for desk in (pair.a, pair.b) * 3))
     assert sorted(pair.a.node.gone_pages + pair.b.node.gone_pages) == sorted(pages)
+
+
+async def test_rule_27_all_that_is_due_is_told_in_one_turn(pair: Pair) -> None:
+    pages = [f"page-{number}" for number in range(450)]
+    since = await pair.b.now()
+    await asyncio.gather(*(pair.a.attach(page_id, since=since) for page_id in pages))
+    # The node dies.
+    for _ in range(round(pair.b.limits.lease) + 2):
+        await pair.b.jump(1)
+        await pair.b.turn()
+        if pair.b.node.detached_pages:
+            break
+    assert sorted(pair.b.node.detached_pages) == sorted(pages)
+    await asyncio.gather(*(pair.b.attach(page_id, attempt=2, since=since) for page_id in pages))
+    await asyncio.gather(*(pair.b.broker.detach(page_id, Owner("d", 2), left=True) for page_id in pages))
+    await pair.b.jump(11)
+    await pair.b.turn()
+    assert sorted(pair.b.node.gone_pages) == sorted(pages)
+
+
+async def test_rule_27_what_one_turn_does_is_bounded(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(redis_bus, "PROBES_PER_TURN", 2)
+    pages = [f"page-{number}" for number in range(450)]
+    since = await pair.b.now()
+    await asyncio.gather(*(pair.b.attach(page_id, since=since) for page_id in pages))
+    await asyncio.gather(*(pair.b.broker.detach(page_id, Owner("d", 1), left=True) for page_id in pages))
+    await pair.b.jump(11)
+    await pair.b.turn()
+    assert len(pair.b.node.gone_pages) == 400
+    await pair.b.turn()
+    assert sorted(pair.b.node.gone_pages) == sorted(pages)
+
+
+async def test_rule_27_a_page_that_comes_to_a_node_that_counts_as_dead_is_let_go_too(pair: Pair) -> None:
+    await pair.a.attach("p")
+    await pair.b.pass_time(round(pair.b.limits.lease) + 2)
+    assert pair.b.node.detached_pages == ["p"]
+    # It does not know yet, and dies before it does.
+    await pair.a.attach("q")
+    await pair.b.turn()
+    assert pair.b.node.detached_pages == ["p", "q"]
+    assert await pair.b.broker.pages("session:s") == []
+
+
+async def test_rule_27_a_node_is_told_though_a_page_has_come_to_it_meanwhile(pair: Pair) -> None:
+    await pair.b.pass_time(round(pair.b.limits.lease) + 2)
+    await pair.a.attach("q")
+    await pair.a.turn()
+    assert pair.a.node.deaths == 1

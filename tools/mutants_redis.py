@@ -86,7 +86,15 @@ REDIS_MUTANTS: Final = (
         "    redis.call('PEXPIRE', key, milliseconds(retention))\n    save_seq()",
         RULES,
     ),
-    Mutant("redis rule 4: what was evicted is ignored", PROBE, " or known[2] ~= evicted then", " then", RULES),
+    Mutant(
+        "redis rule 3: what was filed before the retention grew has the new one",
+        PROBE,
+        "        age_ticks(tonumber(ARGV[6]) - retention)\n",
+        "",
+        RULES,
+    ),
+    Mutant("redis rule 4: what was evicted is ignored", PROBE, " or has_evicted then", " then", RULES),
+    Mutant("redis rule 4: to reset the statistics evicts", PROBE, " and evicted ~= '0'\n", "\n", RULES),
     Mutant(
         "redis rule 4: any eviction policy will do",
         BUS,
@@ -276,6 +284,13 @@ REDIS_MUTANTS: Final = (
         BOTH,
     ),
     Mutant(
+        "redis rule 16: a claim whose answer was lost lets go of the page of another node",
+        BROKER,
+        "await self._detach(hello.page_id, owner, owner.left, self._node)",
+        "await self._detach(hello.page_id, owner, owner.left)",
+        RULES,
+    ),
+    Mutant(
         "redis rule 17: any other document takes the page over",
         ATTACH,
         "if record.document ~= document and not record.left then",
@@ -291,6 +306,13 @@ REDIS_MUTANTS: Final = (
     ),
     # --- epoch
     Mutant("redis rule 18: a server is like the other", PROBE, "known[1] ~= run_id or ", "", RULES),
+    Mutant(
+        "redis rule 18: numbers come again in the next log",
+        PROBE,
+        "seq = math.max(seq + 1, math.floor(now * 1000000))",
+        "seq = seq + 1",
+        RULES,
+    ),
     Mutant(
         "redis rule 18: the two connections reach two servers",
         BUS,
@@ -388,6 +410,13 @@ REDIS_MUTANTS: Final = (
         "return ended",
         BOTH,
     ),
+    Mutant(
+        "redis rule 22: a clock that is behind takes a revocation back",
+        REVOKE,
+        "before and tonumber(before) > tonumber(ARGV[3]) and before or ARGV[3]",
+        "ARGV[3]",
+        RULES,
+    ),
     Mutant("redis rule 22: a revocation is not in the log", REVOKE, "file(ARGV[2], 'r', '')\n", "", BOTH),
     Mutant(
         "redis rule 22: a revocation that is read is passed over",
@@ -454,6 +483,28 @@ REDIS_MUTANTS: Final = (
         RULES,
     ),
     Mutant("redis rule 23: a key does not stop a repeat", PUBLISH, "    if filed then\n", "    if false then\n", BOTH),
+    Mutant("redis rule 23: a key is that of two targets", PUBLISH, "#channel .. ' ' .. ", "", RULES),
+    Mutant(
+        "redis rule 24: an answer that cannot be read stays in front",
+        BROKER,
+        "        except ValueError:\n            # Those behind",
+        "        except ZeroDivisionError:\n            # Those behind",
+        RULES,
+    ),
+    Mutant(
+        "redis rule 24: each notice asks for the answers",
+        BROKER,
+        "        if self._taking.locked():\n",
+        "        if False:\n",
+        RULES,
+    ),
+    Mutant(
+        "redis rule 24: answers are lost that come while others are taken",
+        BROKER,
+        "        self._has_answers = True\n",
+        "",
+        RULES,
+    ),
     Mutant(
         "redis rule 24: an answer is told and not filed",
         ANSWER,
@@ -542,6 +593,20 @@ REDIS_MUTANTS: Final = (
         "redis rule 27: the pages of a node that died stay attached",
         PROBE,
         "            let_go(page, record)\n",
+        "",
+        RULES,
+    ),
+    Mutant(
+        "redis rule 27: 200 pages a turn are let go, and no more",
+        BUS,
+        "        return bool(more)\n",
+        "        return False\n",
+        RULES,
+    ),
+    Mutant(
+        "redis rule 27: a page of a node that counts as dead stays attached",
+        ATTACH,
+        "redis.call('ZADD', prefix .. 'alive', 'NX', '-inf', node)\n",
         "",
         RULES,
     ),

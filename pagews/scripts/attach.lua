@@ -78,6 +78,8 @@ redis.call('HSET', key_of(page), unpack(flat))
 redis.call('DEL', prefix .. 'gone:' .. page)
 redis.call('ZREM', prefix .. 'due', page)
 each_presence('SADD', page, record)
+-- A node that counts as dead, and does not know yet: were it to die now, nobody would let go of this page.
+redis.call('ZADD', prefix .. 'alive', 'NX', '-inf', node)
 
 local topics = topics_of(record)
 local from = tonumber(ARGV[9])

@@ -6,12 +6,23 @@
 -- one in a log that is empty: retention, entries and bytes of a channel, grace, results kept; '1' for a program that serves
 -- no pages: it lives on nobody's account, and ends nothing, for it has nobody to tell.
 -- Returns: epoch, head, watermark, eviction policy, whether the node counted as dead, the pages that are gone and those
--- that were detached, each as page, session and user or ''.
+-- that were detached, each as page, session and user or '', and whether there may be more of these.
 
 -- Pages that end, and pages of dead nodes, in one probe.
 local MOST = 200
 
 local node, lease = ARGV[2], tonumber(ARGV[5])
+
+-- The retention grows by so many seconds. What was filed until now still goes with the one before, and so the watermark
+-- passes it as if nothing had changed.
+local function age_ticks(seconds)
+    seq = seq + 1
+    redis.call('ZADD', prefix .. 'ticks', string.format('%.6f', now), digits(seq))
+    for _, number in ipairs(redis.call('ZRANGE', prefix .. 'ticks', 0, -1)) do
+        redis.call('ZINCRBY', prefix .. 'ticks', string.format('%.6f', -seconds), number)
+    end
+    save_seq()
+end
 
 -- Rules 4 and 18: another server, or one that evicts, has another log, however much it looks like the one before.
 local server = redis.call('INFO', 'server')
@@ -19,26 +30,35 @@ local run_id = string.match(server, 'run_id:(%w+)')
 local evicted = string.match(redis.call('INFO', 'stats'), 'evicted_keys:(%d+)')
 local policy = string.match(redis.call('INFO', 'memory'), 'maxmemory_policy:([%w-]+)')
 local known = redis.call('HMGET', KEYS[1], 'run_id', 'evicted', 'probed')
-if not epoch or known[1] ~= run_id or known[2] ~= evicted then
+-- The count begins anew at 0 when somebody resets the statistics, which evicts nothing.
+local has_evicted = known[2] ~= evicted and evicted ~= '0'
+if not epoch or known[1] ~= run_id or has_evicted then
     epoch = ARGV[3]
-    seq = seq + 1
+    -- When the hash of the log is all that was lost, channels stand with its numbers: none of them may come again. Nobody
+    -- files as many entries as there are microseconds.
+    seq = math.max(seq + 1, math.floor(now * 1000000))
     watermark = seq
     ticked = now
     redis.call('DEL', prefix .. 'ticks')
     redis.call('HSET', KEYS[1], 'epoch', epoch, 'run_id', run_id, 'evicted', evicted, 'seq', digits(seq), 'watermark',
         digits(watermark), 'ticked', string.format('%.6f', ticked))
+elseif known[2] ~= evicted then
+    redis.call('HSET', KEYS[1], 'evicted', evicted)
 end
+tick()
 if ARGV[4] == '1' or not fields[6] then
+    if fields[6] and tonumber(ARGV[6]) > retention then
+        age_ticks(tonumber(ARGV[6]) - retention)
+    end
     retention, channel_entries, channel_bytes = tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8])
     grace, results_kept = tonumber(ARGV[9]), tonumber(ARGV[10])
     redis.call('HSET', KEYS[1], 'retention', ARGV[6], 'entries', ARGV[7], 'bytes', ARGV[8], 'grace', ARGV[9],
         'results', ARGV[10])
 end
-tick()
 
 if ARGV[11] == '1' then
     redis.call('PUBLISH', prefix .. 'node:' .. node, 'position ' .. epoch .. ' ' .. digits(seq))
-    return { epoch, digits(seq), digits(watermark), policy, 0, {}, {} }
+    return { epoch, digits(seq), digits(watermark), policy, 0, {}, {}, 0 }
 end
 
 -- While nobody has probed it was the server that was away, and no node: that counts as a second, which is a turn.
@@ -59,11 +79,15 @@ local function add(list, page, record)
     list[#list + 1] = record.user or ''
 end
 
-local detached = {}
+local detached, more = {}, 0
 for _, dead in ipairs(redis.call('ZRANGEBYSCORE', prefix .. 'alive', '-inf', string.format('%.6f', now - lease))) do
     -- Should it come back before all its pages are let go, it must know.
     redis.call('ZADD', prefix .. 'alive', '-inf', dead)
-    for _, page in ipairs(redis.call('SPOP', prefix .. 'pages:' .. dead, MOST)) do
+    local pages = redis.call('SPOP', prefix .. 'pages:' .. dead, MOST)
+    if #pages == MOST then
+        more = 1
+    end
+    for _, page in ipairs(pages) do
         local record = record_of(page)
         if record and record.attached and record.node == dead then
             let_go(page, record)
@@ -76,7 +100,11 @@ for _, dead in ipairs(redis.call('ZRANGEBYSCORE', prefix .. 'alive', '-inf', str
 end
 
 local gone = {}
-for _, page in ipairs(redis.call('ZRANGEBYSCORE', prefix .. 'due', '-inf', string.format('%.6f', now), 'LIMIT', 0, MOST)) do
+local due = redis.call('ZRANGEBYSCORE', prefix .. 'due', '-inf', string.format('%.6f', now), 'LIMIT', 0, MOST)
+if #due == MOST then
+    more = 1
+end
+for _, page in ipairs(due) do
     redis.call('ZREM', prefix .. 'due', page)
     local record = record_of(page)
     if record and not record.attached then
@@ -94,4 +122,4 @@ for _, page in ipairs(redis.call('ZRANGEBYSCORE', prefix .. 'due', '-inf', strin
 end
 
 redis.call('PUBLISH', prefix .. 'node:' .. node, 'position ' .. epoch .. ' ' .. digits(seq))
-return { epoch, digits(seq), digits(watermark), policy, counted_as_dead and 1 or 0, gone, detached }
+return { epoch, digits(seq), digits(watermark), policy, counted_as_dead and 1 or 0, gone, detached, more }

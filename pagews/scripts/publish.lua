@@ -9,7 +9,8 @@ if ARGV[6] ~= '' then
     redis.call('PEXPIRE', askers, milliseconds(retention + SAFETY))
 end
 if key ~= '' then
-    key = prefix .. 'key:' .. channel .. ' ' .. key
+    -- Both may have spaces: the length says where the one ends.
+    key = prefix .. 'key:' .. #channel .. ' ' .. channel .. ' ' .. key
     local filed = redis.call('GET', key)
     if filed then
         return { 'ok', filed }
