@@ -77,7 +77,7 @@ clean:
 # All at once, so that whoever has to install them by hand is told so once.
 .PHONY: system
 system:
-	@$(PYTHON) -m tools.system venv chromium nginx redis-server
+	@$(PYTHON) -m tools.system venv chromium nginx redis-server iproute2
 
 $(CREATED):
 	@$(PYTHON) -m tools.system venv

@@ -81,6 +81,8 @@ class RedisBus(Broker):
         self._news = asyncio.Event()
         self._taking = asyncio.Lock()
         self._is_first = True
+        #: The others have let go of this process's pages, and do not know yet that it knows.
+        self._counted_as_dead = False
         self._policy = "noeviction"
         self._is_away = False
         #: What has last gone wrong with a connection.
@@ -273,7 +275,7 @@ class RedisBus(Broker):
                 return
 
     async def _send_one_probe(self) -> bool:
-        """Whether there may be more that is due than one probe does at once."""
+        """Whether another is due at once: there is more to end, or it must say that it knows of its death."""
         limits = self._limits
         numbers = (limits.lease, limits.retention, limits.channel_entries, limits.channel_bytes, limits.grace)
         reply = await self._evaluate(
@@ -285,6 +287,7 @@ class RedisBus(Broker):
             *(b"%r" % number for number in numbers),
             b"%d" % limits.results_kept,
             b"" if self.serves_pages else b"1",
+            b"1" if self._counted_as_dead else b"",
             opens=True,
         )
         epoch, seq, _, policy, was_dead, gone, detached, more = reply
@@ -300,9 +303,11 @@ class RedisBus(Broker):
             self._receiver.gone(page, session, user)
         for page, session, user in _threes(detached):
             self._receiver.detached(page, session, user)
-        if was_dead:
+        if was_dead or self._counted_as_dead:
+            # Once more when it lives again: what has come in between has been let go of, too.
+            self._counted_as_dead = bool(was_dead)
             self._receiver.counted_as_dead()
-        return bool(more)
+        return bool(more or was_dead)
 
     def _check_policy(self, policy: str) -> None:
         """Rule 4. One that changes while pages are attached is said; what it evicts then makes a new epoch."""

@@ -9,7 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.hosts import KERNEL_FORBIDS
+
 SKIPPED_TEST = "import pytest\n\ndef test_needs_a_program():\n    pytest.skip('the program is missing')\n"
+FORBIDDEN_TEST = f"import pytest\n\ndef test_needs_a_kernel():\n    pytest.skip('{KERNEL_FORBIDS}: not permitted')\n"
 SKIPPED_FILE = "import pytest\n\npytest.skip('the program is missing', allow_module_level=True)\n"
 
 
@@ -44,3 +47,12 @@ def test_a_skip_is_a_skip_elsewhere(tmp_path: Path, root: Path) -> None:
     elsewhere = run(test_file, root, ci="")
     assert elsewhere.returncode == pytest.ExitCode.OK, elsewhere.stdout
     assert "1 skipped" in elsewhere.stdout
+
+
+def test_what_the_kernel_forbids_is_a_skip_on_ci_too(tmp_path: Path, root: Path) -> None:
+    test_file = tmp_path / "test_missing_kernel.py"
+    test_file.write_text(FORBIDDEN_TEST)
+
+    on_ci = run(test_file, root, ci="true")
+    assert on_ci.returncode == pytest.ExitCode.OK, on_ci.stdout
+    assert "1 skipped" in on_ci.stdout

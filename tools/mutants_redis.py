@@ -599,7 +599,7 @@ REDIS_MUTANTS: Final = (
     Mutant(
         "redis rule 27: 200 pages a turn are let go, and no more",
         BUS,
-        "        return bool(more)\n",
+        "        return bool(more or was_dead)\n",
         "        return False\n",
         RULES,
     ),
@@ -613,7 +613,7 @@ REDIS_MUTANTS: Final = (
     Mutant(
         "redis rule 27: a node is not told that it counted as dead",
         BUS,
-        "        if was_dead:\n",
+        "        if was_dead or self._counted_as_dead:\n",
         "        if False:\n",
         RULES,
     ),

@@ -30,6 +30,12 @@ def find_nginx() -> Path | None:
     return Path(path) if path else None
 
 
+def find_ip() -> Path | None:
+    """Return the program that sets up networks, or None."""
+    path = shutil.which("ip", path=os.pathsep.join([os.environ.get("PATH", os.defpath), *ROOTS_PROGRAMS]))
+    return Path(path) if path else None
+
+
 def find_redis() -> Path | None:
     """Return the machine's Redis server, or the Valkey that stands in for it, or None."""
     for name in REDIS_NAMES:

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from tools.programs import CHROMIUM_NAMES, REDIS_NAMES, find_chromium, find_nginx, find_redis
+from tools.programs import CHROMIUM_NAMES, REDIS_NAMES, find_chromium, find_ip, find_nginx, find_redis
 
 MINIMUM_PYTHON = (3, 11)
 APT_SECONDS = 900.0
@@ -51,6 +51,11 @@ REQUIREMENTS = {
         found=lambda: find_nginx() is not None,
         debian="nginx",
         elsewhere="install nginx and have it in PATH",
+    ),
+    "iproute2": Requirement(
+        found=lambda: find_ip() is not None,
+        debian="iproute2",
+        elsewhere="install iproute2 and have its `ip` in PATH",
     ),
     "redis-server": Requirement(
         found=lambda: find_redis() is not None,

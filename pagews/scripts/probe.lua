@@ -4,7 +4,9 @@
 -- ARGV: the epoch that the node knows, node, an epoch to claim if need be, '1' when it is the node's first, seconds
 -- after which a node counts as dead, and the settings of the log, which the node that started last has set, or the first
 -- one in a log that is empty: retention, entries and bytes of a channel, grace, results kept; '1' for a program that serves
--- no pages: it lives on nobody's account, and ends nothing, for it has nobody to tell.
+-- no pages: it lives on nobody's account, and ends nothing, for it has nobody to tell; '1' from a node that knows that it
+-- counted as dead, and has let go of its pages. Without that it stays dead: this may be a probe that the network has
+-- held back, whose answer nobody will read.
 -- Returns: epoch, head, watermark, eviction policy, whether the node counted as dead, the pages that are gone and those
 -- that were detached, each as page, session and user or '', and whether there may be more of these.
 
@@ -69,8 +71,10 @@ if silence > 0 then
     end
 end
 local seen = redis.call('ZSCORE', prefix .. 'alive', node)
-local counted_as_dead = ARGV[1] == epoch and (not seen or seen == '-inf')
-redis.call('ZADD', prefix .. 'alive', string.format('%.6f', now), node)
+local counted_as_dead = ARGV[1] == epoch and (not seen or seen == '-inf') and ARGV[12] ~= '1'
+if not counted_as_dead then
+    redis.call('ZADD', prefix .. 'alive', string.format('%.6f', now), node)
+end
 redis.call('HSET', KEYS[1], 'probed', string.format('%.6f', now))
 
 local function add(list, page, record)
