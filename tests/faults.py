@@ -400,6 +400,11 @@ class FaultProxy:
         self.port = self._server.sockets[0].getsockname()[1]
         return self
 
+    def narrow(self) -> None:
+        """Take in no more than a little of what comes by connections from now on, before it is read."""
+        for listening in self._server.sockets:
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 64 * 1024)
+
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks.__main__ import without_redis
 from benchmarks.goals import Comparison, Series
-from benchmarks.redis_rounds import WORKERS, redis_round
+from benchmarks.redis_rounds import redis_round
 from benchmarks.report import table
 from benchmarks.rounds import GROWTH_NAMES, ROUND_NAMES, growth_round, usual_round
 from benchmarks.settings import QUICK
@@ -100,14 +100,15 @@ async def test_attach_on_redis(redis_program: Path) -> None:
     assert "attach on Redis, of embedded broker" in table(series)
 
 
-async def test_growth_on_redis(redis_program: Path) -> None:
+async def test_growth_on_redis(redis_program: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Eight workers take long to start.
+    monkeypatch.setattr("benchmarks.redis_rounds.WORKERS", (1, 2))
     series: Series = {}
     await redis_round(series, SMALL, frozenset({"redis-growth"}), None, redis_program)
-    figures = [f"redis workers {count}{where}" for count in WORKERS for where in ("", " in Redis")]
+    figures = [f"redis workers {count}{where}" for count in (1, 2) for where in ("", " in Redis")]
     figures += [f"redis {how} channels" for how in ("few", "some", "many")]
     assert sorted(series) == sorted(figures)
     assert all(len(found["pagews"]) == SMALL.redis_cycles and min(found["pagews"]) > 0 for found in series.values())
-    assert "publish for 8 nodes" in table(series)
 
 
 def test_where_there_is_no_redis_its_figures_are_left_out() -> None:

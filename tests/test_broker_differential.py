@@ -628,7 +628,7 @@ def test_both_brokers_say_the_same(shared_redis: RedisServer) -> None:
 
 
 SETTINGS: Final = settings(
-    max_examples=int(os.environ.get("PAGEWS_PAIRS", "80")),
+    max_examples=int(os.environ.get("PAGEWS_PAIRS", "50")),
     print_blob=False,
     stateful_step_count=25,
     deadline=None,

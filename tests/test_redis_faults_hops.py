@@ -7,7 +7,7 @@ from typing import Final
 
 import pytest
 
-from pagews import DelegateTableDef, Limits, Page, PageGone
+from pagews import DelegateTableDef, Limits, Page, PageGone, redis_bus
 from tests.broker_bench import RedisDesk
 from tests.redis_server import RedisServer
 from tests.sites import TestSite
@@ -182,19 +182,22 @@ async def test_variables_of_both_workers(redis: RedisServer) -> None:
         assert await here.get("count") == await there.get("count") == 40
 
 
-async def test_fault_9_a_node_that_wakes_before_all_its_pages_are_let_go_knows_it(redis: RedisServer) -> None:
+async def test_fault_9_a_node_that_wakes_before_all_its_pages_are_let_go_knows_it(
+    redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(redis_bus, "PROBES_PER_TURN", 2)
     stopped = await RedisDesk(redis, lease=3.0).start()
     living = await RedisDesk(redis, lease=3.0).start()
     try:
-        # More than one probe lets go of.
-        for number in range(250):
+        # More than those of one turn let go of.
+        for number in range(450):
             await stopped.attach(f"p{number}")
         while not living.node.detached_pages:
             await living.pass_time(1)
-        assert len(living.node.detached_pages) < 250
+        assert len(living.node.detached_pages) < 450
         await stopped.turn()
-        assert stopped.node.deaths == 1
+        assert stopped.node.deaths == 2  # and once more when it lives again
         await living.pass_time(2)
-        assert stopped.node.deaths == 1
+        assert stopped.node.deaths == 2
     finally:
         await asyncio.gather(stopped.broker.stop(), living.broker.stop())

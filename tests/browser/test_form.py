@@ -254,6 +254,8 @@ def stall_uploads(proxy: FaultProxy) -> None:
         if path == "/pagews/form":
             link.up.stall()
 
+    # Else the system may take the whole of it at once.
+    proxy.narrow()
     proxy.on_request = request
 
 
