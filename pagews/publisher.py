@@ -49,7 +49,7 @@ class Publisher:
 
     Raises:
         ConfigurationError: the broker does not fit; from `async with` also: it cannot keep the log.
-        BrokerUnavailable: from `async with`: the broker was not reached within `limits.broker` seconds.
+        BrokerUnavailable: from `async with`: the broker was not reached within `limits.broker` and two more seconds.
 
     Attributes:
         on_attach, on_detach, on_gone: signals in the manner of aiohttp's: append an `async` function that takes the

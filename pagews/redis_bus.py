@@ -26,6 +26,8 @@ logger = logging.getLogger("pagews")
 STALE: Final = 3.0
 #: How often a process probes at once while there is more that is due, which is 200 pages each time.
 PROBES_PER_TURN: Final = 20
+#: Seconds that a start may take beyond those of one answer: a process that begins is busy.
+START: Final = 2.0
 #: Seconds before Redis is tried again, at first and at most; half of it is chance.
 FIRST_PAUSE, LAST_PAUSE = 0.1, 5.0
 #: The same at most, while Redis answers but pub/sub does not come about.
@@ -98,7 +100,7 @@ class RedisBus(Broker):
 
         Raises:
             ConfigurationError: the server evicts keys, or refuses the password.
-            BrokerUnavailable: it was not reached within `limits.broker` seconds.
+            BrokerUnavailable: it was not reached within `limits.broker` and two more seconds.
         """
         self._receiver = receiver
         self._node = secrets.token_hex(8).encode()
@@ -107,12 +109,14 @@ class RedisBus(Broker):
         heard = asyncio.create_task(self._heard.wait())
         try:
             done, _ = await asyncio.wait(
-                [self._running, heard], timeout=self._limits.broker, return_when=asyncio.FIRST_COMPLETED
+                [self._running, heard], timeout=self._limits.broker + START, return_when=asyncio.FIRST_COMPLETED
             )
             if self._running in done:
                 self._running.result()
             if not done:
-                raise BrokerUnavailable(f"Redis was not reached within {self._limits.broker:g} s: {self._fault}")
+                raise BrokerUnavailable(
+                    f"Redis was not reached within {self._limits.broker + START:g} s: {self._fault}"
+                )
         except BaseException:
             await self.stop()
             raise
