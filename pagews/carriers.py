@@ -8,6 +8,7 @@ from typing import Final, cast
 
 from aiohttp.abc import AbstractStreamWriter
 
+from .shared_wait import SharedWait
 from .text_frames import as_chunk, as_events, as_items, close_message, is_quiet
 from .wire import Text
 
@@ -58,13 +59,13 @@ class StreamCarrier:
         chunked: False for HTTP/1.0, where the end of the connection is the end of the body.
     """
 
-    __slots__ = ("_draining", "_encode", "_transport", "_writer", "over")
+    __slots__ = ("_drained", "_encode", "_transport", "_writer", "over")
 
     def __init__(self, transport: asyncio.Transport, writer: AbstractStreamWriter, *, chunked: bool) -> None:
         self._transport = transport
         self._writer = writer
         self._encode = as_chunk if chunked else as_events
-        self._draining: asyncio.Task[None] | None = None
+        self._drained = SharedWait(writer.drain)
         #: Done when nothing will be written any more.
         self.over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
@@ -75,16 +76,7 @@ class StreamCarrier:
         return self._transport.get_write_buffer_size()
 
     async def drain(self) -> None:
-        # One task waits on the one future that aiohttp has, as in `WebSocketCarrier`: who gives up leaves it to others.
-        if self._draining is None:
-            self._draining = asyncio.create_task(self._writer.drain())
-            self._draining.add_done_callback(self._drained)
-        await asyncio.shield(self._draining)
-
-    def _drained(self, draining: asyncio.Task[None]) -> None:
-        self._draining = None
-        if not draining.cancelled():
-            draining.exception()  # whoever waits is told of it
+        await self._drained()
 
     def close(self, code: int, reason: bytes) -> None:
         self.write(Text.encoded(close_message(code, reason)).frame)

@@ -14,6 +14,7 @@ from .errors import CloseCode, ConfigurationError
 from .handler import Context, WebSocketHandler
 from .identity import read_only
 from .origin import check_origin
+from .shared_wait import SharedWait
 from .site import Site, get_site
 from .socket import Socket
 from .templating import render
@@ -28,7 +29,7 @@ RETRY_AFTER: Final = 2
 class WebSocketCarrier:
     """Carries the bytes of one socket over an upgraded connection, past aiohttp's own writer: frames come framed."""
 
-    __slots__ = ("_closing", "_draining", "_transport", "_writer", "_ws", "write")
+    __slots__ = ("_closing", "_drained", "_transport", "_writer", "_ws", "write")
 
     def __init__(self, ws: web.WebSocketResponse, writer: AbstractStreamWriter, transport: asyncio.Transport) -> None:
         self._ws = ws
@@ -36,23 +37,13 @@ class WebSocketCarrier:
         self._transport = transport
         self.write = transport.write
         self._closing: asyncio.Task[None] | None = None
-        self._draining: asyncio.Task[None] | None = None
+        self._drained = SharedWait(writer.drain)
 
     def backlog(self) -> int:
         return self._transport.get_write_buffer_size()
 
     async def drain(self) -> None:
-        # aiohttp has one future for all who wait: one that gives up on it directly would end the wait of every other,
-        # the next ones included. So one task waits on it, which those who give up leave to the others.
-        if self._draining is None:
-            self._draining = asyncio.create_task(self._writer.drain())
-            self._draining.add_done_callback(self._drained)
-        await asyncio.shield(self._draining)
-
-    def _drained(self, draining: asyncio.Task[None]) -> None:
-        self._draining = None
-        if not draining.cancelled():
-            draining.exception()  # whoever waits is told of it; if nobody does any more, asyncio need not complain
+        await self._drained()
 
     def close(self, code: int, reason: bytes) -> None:
         if self._closing is None:

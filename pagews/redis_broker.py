@@ -8,7 +8,6 @@ import random
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Collection, Mapping
-from contextlib import suppress
 from typing import Any
 
 from . import redis_codec as codec
@@ -31,7 +30,8 @@ class RedisBroker(RedisBus):
     Arguments:
         url: `redis://…`, `rediss://…` or `unix://…`, as redis-py has it.
         limits: retention and sizes; those of the process that started last hold for all.
-        prefix: what all keys and pub/sub channels begin with; sites with different ones can share a server.
+        prefix: what all keys and pub/sub channels begin with; sites with different ones can share a server, and so can
+            those of different databases, whose number becomes part of it.
         revocations: seconds that a revocation is kept: longer than the longest token or session cookie.
 
     Raises:
@@ -160,10 +160,11 @@ class RedisBroker(RedisBus):
     async def _until_done(self, work: Callable[[], Awaitable[None]]) -> None:
         while True:
             await self._whole.wait()
-            with suppress(BrokerUnavailable):
+            try:
                 await work()
                 return
-            await asyncio.sleep(random.uniform(FIRST_PAUSE / 2, FIRST_PAUSE))
+            except BrokerUnavailable as error:
+                await self._pause(error)
 
     async def set_topics(
         self, page_id: str, rendered: Collection[str], add: Collection[str], remove: Collection[str]

@@ -239,7 +239,7 @@ class RedisBus(Broker):
                 await work
             except BrokerUnavailable:
                 pass  # whoever comes back does it again
-            except Exception:
+            except Exception:  # nobody awaits it: whatever it was must be seen
                 logger.exception("what Redis has sent could not be used")
 
         task = asyncio.create_task(run())

@@ -9,8 +9,6 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
 
@@ -38,25 +36,6 @@ async def hang(page: Page, data: object) -> None:
     # The number of its process, for whoever is to end it.
     await page.push("hangs", os.getpid())
     await asyncio.Event().wait()
-
-
-@asynccontextmanager
-async def worker_process(port: int, key: str, url: str) -> AsyncIterator[asyncio.subprocess.Process]:
-    """A worker that serves; it has ended afterwards."""
-    process = await asyncio.create_subprocess_exec(
-        *("setpriv", "--pdeathsig", "KILL", sys.executable, "-m", "tests.redis_worker", str(port), key, url),
-        cwd=ROOT,
-        stdout=asyncio.subprocess.PIPE,
-    )
-    try:
-        assert process.stdout is not None
-        async with asyncio.timeout(30):
-            assert await process.stdout.readline() == b"listens\n"
-        yield process
-    finally:
-        if process.returncode is None:
-            process.kill()
-        await process.wait()
 
 
 def main() -> None:

@@ -109,6 +109,7 @@ async def test_growth_on_redis(redis_program: Path, monkeypatch: pytest.MonkeyPa
     figures += [f"redis {how} channels" for how in ("few", "some", "many")]
     assert sorted(series) == sorted(figures)
     assert all(len(found["pagews"]) == SMALL.redis_cycles and min(found["pagews"]) > 0 for found in series.values())
+    assert "publish for 2 nodes" in table(series)
 
 
 def test_where_there_is_no_redis_its_figures_are_left_out() -> None:

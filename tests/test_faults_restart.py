@@ -6,15 +6,13 @@ import asyncio
 import json
 import signal
 import socket
-import sys
 import time
 from collections import Counter
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final, NamedTuple
 
 from pagews.tokens import new_key
+from tests.processes import serving_process
 from tests.served import LIMITS
 from tests.wire_client import SocketClosed, Visitor, Wire, new_document
 
@@ -30,25 +28,6 @@ INTERVAL: Final = 0.25
 def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as server:
         return int(server.getsockname()[1])
-
-
-@asynccontextmanager
-async def process(port: int, key: str) -> AsyncIterator[asyncio.subprocess.Process]:
-    """The site in a process of its own; it has ended afterwards."""
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "tests.served", str(port), key, str(INTERVAL)),
-        cwd=ROOT,
-        stdout=asyncio.subprocess.PIPE,
-    )
-    try:
-        assert process.stdout is not None
-        async with asyncio.timeout(30):
-            assert await process.stdout.readline() == b"listens\n"
-        yield process
-    finally:
-        if process.returncode is None:
-            process.kill()
-        await process.wait()
 
 
 class Left(NamedTuple):
@@ -107,7 +86,10 @@ def share(values: list[float], first: float, last: float) -> float:
 
 async def test_fault_10_a_restart_under_load_moves_a_thousand_pages_in_groups() -> None:
     key, port, window = new_key(), free_port(), LIMITS.drain_window
-    async with process(port, key) as old, Visitor(f"http://127.0.0.1:{port}") as visitor:
+    async with (
+        serving_process("tests.served", port, key, INTERVAL) as old,
+        Visitor(f"http://127.0.0.1:{port}") as visitor,
+    ):
         door = asyncio.Semaphore(AT_ONCE)
         pages = [OpenPage(visitor, await visitor.token("/?topic=news"), door) for _ in range(PAGES)]
         await asyncio.gather(*(page.attach() for page in pages))
@@ -130,7 +112,7 @@ async def test_fault_10_a_restart_under_load_moves_a_thousand_pages_in_groups() 
         assert len(groups) >= window / INTERVAL / 3
         assert max(groups.values()) < PAGES / 2
 
-        async with process(port, key):
+        async with serving_process(*site):
             welcomes = await asyncio.gather(*(page.come_back(how) for page, how in zip(pages, left, strict=True)))
     assert {(welcome["resumed"], welcome["lost"]) for welcome in welcomes} == {(False, "epoch")}
     assert len({welcome["page"] for welcome in welcomes}) == PAGES

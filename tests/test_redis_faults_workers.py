@@ -9,8 +9,9 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 
 from pagews.tokens import new_key
+from tests.processes import serving_process
 from tests.redis_server import RedisServer
-from tests.redis_worker import LIMITS, table, worker_process
+from tests.redis_worker import LIMITS, table
 from tests.sites import TestSite, serving
 from tests.test_faults_restart import free_port
 from tests.two_workers import OpenPage, attached, note, until
@@ -46,7 +47,7 @@ class Other:
 async def beside_another(redis: RedisServer) -> AsyncIterator[Other]:
     key, port = new_key(), free_port()
     site = TestSite(key=key, broker=redis.url, limits=LIMITS, delegates=table)
-    async with serving(site), worker_process(port, key, redis.url) as process:
+    async with serving(site), serving_process("tests.redis_worker", port, key, redis.url) as process:
         yield Other(site, f"http://127.0.0.1:{port}", process)
 
 
@@ -151,7 +152,10 @@ async def test_fault_10_a_rolling_restart_under_load_loses_nothing(redis: RedisS
             await asyncio.sleep(0.05)
 
     async with AsyncExitStack() as stack:
-        workers = [await stack.enter_async_context(worker_process(port, key, redis.url)) for _ in range(2)]
+        workers = [
+            await stack.enter_async_context(serving_process("tests.redis_worker", port, key, redis.url))
+            for _ in range(2)
+        ]
         await stack.enter_async_context(serving(pusher))
         visitors = [await stack.enter_async_context(Visitor(f"http://127.0.0.1:{port}")) for _ in range(topics)]
         documents: list[tuple[str, Document]] = []
@@ -165,7 +169,7 @@ async def test_fault_10_a_rolling_restart_under_load_loses_nothing(redis: RedisS
         for worker in workers:
             for _, document in documents:
                 await document.send("echo", len(document.results), qos=2)
-            await stack.enter_async_context(worker_process(port, key, redis.url))
+            await stack.enter_async_context(serving_process("tests.redis_worker", port, key, redis.url))
             worker.send_signal(signal.SIGTERM)
             assert await asyncio.wait_for(worker.wait(), 20) == 0
         stopping = True
