@@ -112,7 +112,7 @@ async def test_fault_10_a_restart_under_load_moves_a_thousand_pages_in_groups() 
         assert len(groups) >= window / INTERVAL / 3
         assert max(groups.values()) < PAGES / 2
 
-        async with serving_process(*site):
+        async with serving_process("tests.served", port, key, INTERVAL):
             welcomes = await asyncio.gather(*(page.come_back(how) for page, how in zip(pages, left, strict=True)))
     assert {(welcome["resumed"], welcome["lost"]) for welcome in welcomes} == {(False, "epoch")}
     assert len({welcome["page"] for welcome in welcomes}) == PAGES
