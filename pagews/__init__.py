@@ -7,7 +7,7 @@ from .app import add_delegates, setup
 from .broker import Broker
 from .controller import websocket, websocket_start
 from .counters import Statistics
-from .delegates import DelegateTableDef
+from .delegates import DelegateTableDef, requires_user
 from .drain import drain
 from .errors import (
     AskTimeout,
@@ -79,6 +79,7 @@ __all__ = [
     "login",
     "logout",
     "open_page",
+    "requires_user",
     "rotate_session",
     "script_tag",
     "setup",

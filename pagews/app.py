@@ -16,6 +16,8 @@ from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 from aiohttp_session import AbstractStorage
 
+from .addresses import Addresses
+from .admission import Sockets
 from .broker import Broker
 from .controller import check_handler, websocket_start
 from .delegates import Delegates, DelegateTableDef
@@ -51,6 +53,7 @@ def setup(
     delegates: DelegateTableDef | Sequence[DelegateTableDef] = (),
     handler: type[PageHandler] = PageHandler,
     allowed_origins: Iterable[str] = (),
+    trusted_proxies: Iterable[str] = (),
     authorize: Authorize | None = None,
     limits: Limits | None = None,
     debug: bool = False,
@@ -70,6 +73,8 @@ def setup(
         handler: the class of the page socket's handler.
         allowed_origins: origins such as `https://example.org` that may connect. Given any, they replace the default,
             which is the request's own host and port.
+        trusted_proxies: addresses and networks, such as `127.0.0.1` or `10.0.0.0/8`, or `unix`, of proxies whose
+            `X-Forwarded-For` says who a visitor is. None is believed by default.
         authorize: `async (page, topic) -> bool` for joins from the browser; None: deny.
         limits: every bound and time span.
         debug: without a secret key, make a random one with a warning.
@@ -96,12 +101,13 @@ def setup(
         counters=publisher.counters,
         tokens=Tokens(keys, limits.token_life),
         identities=identities,
-        delegates=Delegates(publisher.counters, limits.callback),
+        delegates=Delegates(publisher.counters, limits.callback, limits.delegates),
         publisher=publisher,
         node=publisher.node,
         handler=handler,
         authorize=authorize,
         allowed_origins=_origins(allowed_origins),
+        sockets=Sockets(_addresses(trusted_proxies), limits, publisher.counters),
         public_prefix=None if public_prefix is None else _path("public_prefix", public_prefix),
     )
     for table in delegates if isinstance(delegates, list | tuple) else [delegates]:
@@ -166,6 +172,17 @@ def _origins(origins: Iterable[str]) -> frozenset[str]:
         if parts.scheme not in ("http", "https") or not parts.netloc or origin != f"{parts.scheme}://{parts.netloc}":
             raise ConfigurationError(f"allowed origin {origin!r}: write it as 'https://example.org' or with a port")
     return checked
+
+
+def _addresses(proxies: Iterable[str]) -> Addresses:
+    if isinstance(proxies, str):
+        raise ConfigurationError(f"trusted_proxies={proxies!r}: give a list, [{proxies!r}]")
+    try:
+        return Addresses(proxies)
+    except ValueError as error:
+        raise ConfigurationError(
+            f"trusted_proxies: {error}; give such as '127.0.0.1', '10.0.0.0/8' or 'unix'"
+        ) from error
 
 
 def _add_table(site: Site, table: object) -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Final
 
 import aiohttp_session
-from aiohttp import WebSocketError, WSCloseCode, WSMsgType, web
+from aiohttp import WebSocketError, WSCloseCode, WSMessage, WSMsgType, web
 from aiohttp.abc import AbstractStreamWriter
 
+from .admission import RETRY_AFTER, Visitor
 from .errors import CloseCode, ConfigurationError
 from .handler import Context, WebSocketHandler
 from .identity import read_only
@@ -22,8 +24,6 @@ from .wire import Binary, Text
 
 #: Seconds that a browser has to answer a close frame.
 CLOSE_TIME: Final = 5.0
-#: Seconds after which a browser may try again when this process takes no sockets.
-RETRY_AFTER: Final = 2
 
 
 class WebSocketCarrier:
@@ -73,7 +73,7 @@ async def websocket_start(request: web.Request, handler: type[WebSocketHandler] 
 
     Raises:
         web.HTTPForbidden: the Origin is foreign. web.HTTPBadRequest: the handler's subprotocol is not offered.
-        web.HTTPServiceUnavailable: the process is about to stop.
+        web.HTTPServiceUnavailable: the process is about to stop, or has too many sockets, in all or of this visitor.
     """
     site = get_site(request)
     check_origin(request, site)
@@ -82,11 +82,18 @@ async def websocket_start(request: web.Request, handler: type[WebSocketHandler] 
     if site.node.draining:
         site.counters.refused["draining"] += 1
         raise web.HTTPServiceUnavailable(text="About to stop.\n", headers={"Retry-After": str(RETRY_AFTER)})
+    handler = handler or site.handler
+    _check_subprotocol(request, handler, site)
+    visitor = site.sockets.admit(request, (await site.identities.load(request)).session_id)
     try:
-        ws, socket, carrier = await _open(request, site, handler or site.handler)
-    except ConnectionError:
-        return web.Response(status=400)  # the browser has gone during the upgrade, which aiohttp would log as an error
-    await _run(socket, carrier, site, ws)
+        ws, socket, carrier = await _open(request, site, handler)
+    except BaseException as error:
+        site.sockets.let_go(visitor)
+        if isinstance(error, ConnectionError):
+            # The browser has gone during the upgrade, which aiohttp would log as an error.
+            return web.Response(status=400)
+        raise
+    await _run(socket, visitor, carrier, site, ws)
     return ws
 
 
@@ -120,13 +127,12 @@ def check_handler(what: str, handler: object, base: type) -> None:
 async def _open(
     request: web.Request, site: Site, handler: type[WebSocketHandler]
 ) -> tuple[web.WebSocketResponse, Socket, WebSocketCarrier]:
-    _check_subprotocol(request, handler, site)
-    await site.identities.load(request)
     ws = web.WebSocketResponse(
         protocols=handler.protocols,
         max_msg_size=site.limits.message_up + 1,  # aiohttp refuses what reaches it
         compress=False,
         timeout=CLOSE_TIME,
+        autoping=False,  # control frames count among what a browser sends
     )
     writer = await ws.prepare(request)
     transport = request.transport
@@ -139,9 +145,11 @@ async def _open(
     return ws, socket, carrier
 
 
-async def _run(socket: Socket, carrier: WebSocketCarrier, site: Site, ws: web.WebSocketResponse) -> None:
+async def _run(
+    socket: Socket, visitor: Visitor, carrier: WebSocketCarrier, site: Site, ws: web.WebSocketResponse
+) -> None:
     """The receive loop. It waits for as long as the socket lives: few and small frames of the stack are memory."""
-    site.enter(socket)
+    site.enter(socket, visitor)
     code: int = CloseCode.ABNORMAL
     try:
         await socket.start()
@@ -151,11 +159,13 @@ async def _run(socket: Socket, carrier: WebSocketCarrier, site: Site, ws: web.We
             try:
                 message = await ws.receive()
             except ConnectionError:
-                break  # aiohttp answers pings by itself, and the line may break under the answer
+                break  # aiohttp closes by itself when it is sent nonsense, and the line may break under that
             if message.type is WSMsgType.TEXT:
                 await socket.handle(Text(message.data))
             elif message.type is WSMsgType.BINARY:
                 await socket.handle(Binary(message.data))
+            elif message.type is WSMsgType.PING or message.type is WSMsgType.PONG:
+                await _answer(message, socket, ws)
             else:
                 code = _close_code(message.data, ws, site)
                 break
@@ -163,6 +173,13 @@ async def _run(socket: Socket, carrier: WebSocketCarrier, site: Site, ws: web.We
         # A server that cancels the handlers of lost connections must not cut the end of a socket short.
         await asyncio.shield(site.leave(socket, code))
         await carrier.closed()
+
+
+async def _answer(message: WSMessage, socket: Socket, ws: web.WebSocketResponse) -> None:
+    """A control frame has come: a ping is answered (RFC 6455 section 5.5.2)."""
+    if socket.admits() and message.type is WSMsgType.PING:
+        with suppress(ConnectionError):  # the line may break under the answer, and the next `receive` says so
+            await ws.pong(message.data)
 
 
 def _close_code(error: object, ws: web.WebSocketResponse, site: Site) -> int:

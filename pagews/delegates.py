@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple, TypeVar
 import msgspec
 
 from .counters import Counters
-from .errors import ConfigurationError, DelegateError
+from .errors import ConfigurationError, DelegateError, NotAuthorized
 from .form_data import Fields, form_data
 from .targets import check_name
 from .tasks import is_own_end
@@ -22,6 +22,8 @@ logger = logging.getLogger("pagews")
 
 Delegate = Callable[[Any, Any], Awaitable[object]]
 D = TypeVar("D", bound=Delegate)
+#: `async (page) -> bool`: whether a page may have a delegate run.
+Requirement = Callable[[Any], Awaitable[bool]]
 
 #: Names that begin so belong to pagews.
 RESERVED: Final = "pagews."
@@ -39,23 +41,49 @@ def check_delegate(name: object) -> str:
     return checked
 
 
+async def requires_user(page: Any) -> bool:
+    """For `delegates.on(name, requires=requires_user)`: somebody is logged in on the page."""
+    return page.user is not None
+
+
+class _Entry(NamedTuple):
+    """A delegate, and what a page must meet for it."""
+
+    function: Delegate
+    requirements: tuple[Requirement, ...]
+
+
 class DelegateTableDef:
     """A table of server delegates, in the manner of aiohttp's `RouteTableDef`.
 
     A delegate is `async def name(page, data)`. Annotate `data` with a msgspec Struct, a dataclass, a TypedDict or any
     other type that msgspec converts to, and it is validated; a browser that sends something else gets the error
     `invalid-data`, which says what and where. What the delegate returns resolves the browser's promise.
+
+    Arguments:
+        requires: `async (page) -> bool`, such as `requires_user`: what a page must meet for every delegate of the
+            table. One that does not gets the error `not-authorized`, and its data is not looked at.
+
+    Raises:
+        ConfigurationError: `requires` is no `async` function.
     """
 
-    def __init__(self) -> None:
-        self._delegates: dict[str, Delegate] = {}
+    def __init__(self, *, requires: Requirement | None = None) -> None:
+        self._requirements = _requirements(requires)
+        self._delegates: dict[str, _Entry] = {}
 
-    def on(self, name: str) -> Callable[[D], D]:
-        """Register a delegate under `name`: 1 to 200 printable characters, not beginning with `pagews.`.
+    def on(self, name: str, *, requires: Requirement | None = None) -> Callable[[D], D]:
+        """Register a delegate.
+
+        Arguments:
+            name: 1 to 200 printable characters, not beginning with `pagews.`.
+            requires: what a page must meet for this delegate, behind what the table asks for.
 
         Raises:
-            ConfigurationError: the name is taken or not allowed, or the function is not `async` with two parameters.
+            ConfigurationError: the name is taken or not allowed, the function is not `async` with two parameters, or
+                `requires` is not `async`.
         """
+        requirements = self._requirements + _requirements(requires)
         try:
             check_delegate(name)
         except (TypeError, ValueError) as error:
@@ -66,16 +94,26 @@ class DelegateTableDef:
                 raise ConfigurationError(f"delegate {name!r} is registered twice: give one of them another name")
             if not _is_delegate(function):
                 raise ConfigurationError(f"delegate {name!r}: write it as 'async def {function.__name__}(page, data)'")
-            self._delegates[name] = function
+            self._delegates[name] = _Entry(function, requirements)
             return function
 
         return register
 
-    def __iter__(self) -> Iterator[tuple[str, Delegate]]:
+    def __iter__(self) -> Iterator[tuple[str, _Entry]]:
         return iter(self._delegates.items())
 
     def __repr__(self) -> str:
         return f"<DelegateTableDef {sorted(self._delegates)}>"
+
+
+def _requirements(requires: Requirement | None) -> tuple[Requirement, ...]:
+    if requires is None:
+        return ()
+    if not inspect.iscoroutinefunction(requires):
+        raise ConfigurationError(
+            f"requires={requires!r}: give an 'async def' function of the page, such as requires_user"
+        )
+    return (requires,)
 
 
 def _is_delegate(function: object) -> bool:
@@ -92,7 +130,14 @@ class Outcome(NamedTuple):
 
 class _Row(NamedTuple):
     function: Delegate
+    requirements: tuple[Requirement, ...]
     type: Any
+
+    async def is_open_to(self, page: object) -> bool:
+        for requirement in self.requirements:
+            if not await requirement(page):
+                return False
+        return True
 
 
 class Delegates:
@@ -100,12 +145,15 @@ class Delegates:
 
     Arguments:
         timeout: seconds that one may run.
+        most: how many may run at the same time.
     """
 
-    def __init__(self, counters: Counters, timeout: float) -> None:
+    def __init__(self, counters: Counters, timeout: float, most: int) -> None:
         self._rows: dict[str, _Row] = {}
         self._counters = counters
         self._time_limit = TimeLimit(timeout)
+        self._most = most
+        self._running = 0
 
     def add(self, table: DelegateTableDef) -> None:
         """Take in a table.
@@ -113,10 +161,10 @@ class Delegates:
         Raises:
             ConfigurationError: a name is taken already, or an annotation cannot be resolved.
         """
-        for name, function in table:
+        for name, (function, requirements) in table:
             if name in self._rows:
                 raise ConfigurationError(f"delegate {name!r} is in two tables: give one of them another name")
-            self._rows[name] = _Row(function, _data_type(name, function))
+            self._rows[name] = _Row(function, requirements, _data_type(name, function))
 
     def __contains__(self, name: object) -> bool:
         return name in self._rows
@@ -137,8 +185,14 @@ class Delegates:
         if row is None:
             self._counters.refused["unknown delegate"] += 1
             return Outcome(code="unknown-delegate", message=f"the server has no delegate {name!r}")
+        if self._running >= self._most:
+            self._counters.refused["delegates"] += 1
+            return Outcome(code="limit", message="the server has too much to do: try again in a moment")
+        self._running += 1
         try:
             with self._time_limit.watch() as watched:
+                if not await row.is_open_to(page):
+                    raise NotAuthorized("the page does not meet what the delegate requires")
                 if row.type is not Any:
                     try:
                         # A type of the application may look at its fields, and raise what it likes.
@@ -149,6 +203,9 @@ class Delegates:
                 return Outcome(await row.function(page, data))
         except DelegateError as error:
             return Outcome(code=error.code, message=error.message)
+        except NotAuthorized:
+            self._counters.refused["delegate"] += 1
+            return Outcome(code="not-authorized", message="the application does not let this page do that")
         except (Exception, asyncio.CancelledError) as error:
             if is_own_end(error):
                 raise
@@ -158,6 +215,8 @@ class Delegates:
                 return Outcome(code="timeout", message="the server's delegate took too long")
             logger.error("delegate %r failed", name, exc_info=error)
             return Outcome(code="internal", message="the server's delegate failed")
+        finally:
+            self._running -= 1
 
     def returned_nonsense(self, name: str, error: Exception) -> None:
         """A delegate has returned what cannot be sent."""

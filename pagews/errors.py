@@ -67,7 +67,9 @@ class BrokerUnavailable(PagewsError, ConnectionError):
 
 
 class NotAuthorized(PagewsError):
-    """A page asked for something that the application did not grant it."""
+    """Raised by a server delegate: this page may not do that. It reaches the browser as `not-authorized`, without its
+    text.
+    """
 
 
 class AskTimeout(PagewsError, TimeoutError):

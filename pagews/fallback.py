@@ -13,6 +13,7 @@ from typing import Final
 import aiohttp_session
 from aiohttp import HttpVersion11, web
 
+from .admission import Visitor
 from .carriers import AnswerCarrier, StreamCarrier, Watch
 from .errors import CloseCode, ProtocolError, Return, returns
 from .handler import Context
@@ -51,23 +52,27 @@ async def stream(request: web.Request) -> web.StreamResponse:
     """`POST /stream`: a hello in, the page's frames out for as long as the connection lives."""
     site = get_site(request)
     hello = Text.encoded(await read_json(request, site, TOKEN_BODY))
-    session_id = (await site.identities.load(request)).session_id
+    visitor = await _admit(request, site)
     response = _EventStream()
     try:
         writer = await response.prepare(request)
         await response.write(PADDING)
-    except ConnectionError:
-        return response  # the browser has gone before its stream began, which aiohttp would log as an error
+    except BaseException as error:
+        site.sockets.let_go(visitor)
+        if isinstance(error, ConnectionError):
+            return response  # the browser has gone before its stream began, which aiohttp would log as an error
+        raise
     assert writer is not None  # its body has not ended
     transport = request.transport
     if transport is None:
+        site.sockets.let_go(visitor)
         return response
     transport.set_write_buffer_limits(high=site.limits.high_water)
     carrier = StreamCarrier(transport, writer, chunked=request.version >= HttpVersion11)
-    socket = (await _open(request, site, carrier)).socket
+    socket = (await _open(request, site, carrier, visitor)).socket
     watch = Watch(transport, carrier.end)
     try:
-        with _held(site, session_id) as is_free:
+        with _held(site, visitor.session_id) as is_free:
             await socket.start()
             if not is_free:
                 site.counters.refused["streams"] += 1
@@ -87,7 +92,7 @@ async def poll(request: web.Request) -> web.Response:
     hello = Text.encoded(await read_json(request, site, TOKEN_BODY))
     fields = read_hello(hello)
     carrier = AnswerCarrier()
-    context = await _open(request, site, carrier)
+    context = await _open(request, site, carrier, await _admit(request, site))
     socket = context.socket
 
     stays = False
@@ -144,7 +149,7 @@ async def post(request: web.Request) -> web.Response:
     if len(messages) > site.limits.post_frames:
         raise too_large(site, len(messages), site.limits.post_frames, "messages")
     carrier = AnswerCarrier()
-    context = await _open(request, site, carrier, attaches=False, high_water=ANSWER)
+    context = await _open(request, site, carrier, await _admit(request, site), attaches=False, high_water=ANSWER)
     socket = context.socket
     socket.on_pressure = carrier.suffice
     try:
@@ -192,11 +197,23 @@ async def _settled(
 # --- what they share --------------------------------------------------------------------------------------------------
 
 
+async def _admit(request: web.Request, site: Site) -> Visitor:
+    """Count who is about to open a socket; `_open` follows. See `Sockets.admit`."""
+    return site.sockets.admit(request, (await site.identities.load(request)).session_id)
+
+
 async def _open(
-    request: web.Request, site: Site, carrier: Carrier, *, attaches: bool = True, high_water: int | None = None
+    request: web.Request,
+    site: Site,
+    carrier: Carrier,
+    visitor: Visitor,
+    *,
+    attaches: bool = True,
+    high_water: int | None = None,
 ) -> Context:
     context = Context(request, read_only(await aiohttp_session.get_session(request)), attaches=attaches)
-    site.enter(Socket(site.handler(), context, carrier, site.node.output, site.counters, site.limits, high_water))
+    socket = Socket(site.handler(), context, carrier, site.node.output, site.counters, site.limits, high_water)
+    site.enter(socket, visitor)
     return context
 
 

@@ -13,7 +13,7 @@ from typing import Final
 import msgspec
 from aiohttp import web
 
-from .controller import RETRY_AFTER
+from .admission import RETRY_AFTER
 from .delegates import Outcome
 from .errors import EncodingError, MessageTooLarge
 from .form_body import BACK, DELEGATE, DOCUMENT, EPOCH, ID, MULTIPART, TOKEN, URLENCODED, FormBody

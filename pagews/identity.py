@@ -23,16 +23,25 @@ from .tokens import new_id
 SESSION_ID: Final = "pagews.session"
 USER_ID: Final = "pagews.user"
 SINCE: Final = "pagews.since"
+#: The id before the last rotation: whose pages may be taken on.
+BEFORE: Final = "pagews.before"
+
+#: Seconds from the end of a session in which `/renew` begins no other for a browser that shows its cookie: the response
+#: that brings the cookie of the one after it may be on its way, and whichever comes last stays.
+GAP: Final = 5.0
 
 UserFunction = Callable[[web.Request], Awaitable[str | None]]
 
 
 class Identity(NamedTuple):
-    """The browser session (None: it has none yet), its user (None: not logged in), and since when (wall clock)."""
+    """The browser session (None: it has none yet), its user (None: not logged in), since when, and until when the
+    storage keeps it (None: it does not say), both by the wall clock.
+    """
 
     session_id: str | None
     user_id: str | None
     since: float
+    until: float | None = None
 
 
 _IDENTITY: web.RequestKey[Identity] = web.RequestKey("pagews identity", Identity)
@@ -94,6 +103,20 @@ def read_only(session: Session) -> Session:
     return session
 
 
+def _end(session: Session) -> float | None:
+    """When aiohttp-session will take a session for none any more, by its `max_age`; it counts whole seconds."""
+    return None if session.max_age is None else session.created + session.max_age + 1
+
+
+def _writable(session: Session) -> Session:
+    """aiohttp-session gives one that has ended without its data, and with its old beginning: what is written into that
+    would have ended too.
+    """
+    if session.empty:
+        session.invalidate()
+    return session
+
+
 def _refuse_to_write() -> NoReturn:
     raise RuntimeError("an open socket cannot set a cookie: write to the session in a view, where a response does")
 
@@ -140,13 +163,28 @@ class Identities:
         elif await self.is_revoked(session_id, user_id, since):
             identity = Identity(None, None if self._user is None else user_id, time.time())
         else:
-            identity = Identity(session_id, user_id, since)
+            identity = Identity(session_id, user_id, since, _end(session))
         request[_IDENTITY] = identity
         return identity
 
     async def is_revoked(self, session_id: str, user_id: str | None, since: float) -> bool:
         """Whether a session, or what its user had since then, has ended."""
         return await is_revoked(self.node.broker, session_id, user_id, since)
+
+    async def has_just_ended(self, request: web.Request) -> bool:
+        """Whether the session of a request's cookie, or its login, has ended within the last `GAP` seconds."""
+        session = await aiohttp_session.get_session(request)
+        session_id, user_id = session.get(SESSION_ID), await self._user_of(request, session)
+        addresses = [Address.session(session_id)] if isinstance(session_id, str) else []
+        if user_id is not None:
+            addresses.append(Address.user(user_id))
+        ends = [await self.node.broker.revoked(address.channel) for address in addresses]
+        return any(end is not None and abs(time.time() - end) < GAP for end in ends)
+
+    async def before(self, request: web.Request) -> str | None:
+        """The session that the last login, logout or rotation in this browser has ended."""
+        before = (await aiohttp_session.get_session(request)).get(BEFORE)
+        return before if isinstance(before, str) else None
 
     def known(self, request: web.Request) -> Identity | None:
         """The identity of a request, if it has been read."""
@@ -158,9 +196,10 @@ class Identities:
         if identity.session_id is not None:
             return identity
         identity = identity._replace(session_id=new_id())
-        session: Session = request[aiohttp_session.SESSION_KEY]
+        session = _writable(request[aiohttp_session.SESSION_KEY])
         if identity.user_id is None:
             session.pop(USER_ID, None)  # of a login that was revoked
+        session.pop(BEFORE, None)
         session[SESSION_ID], session[SINCE] = identity.session_id, identity.since
         request[_IDENTITY] = identity
         return identity
@@ -168,7 +207,7 @@ class Identities:
     async def login(self, request: web.Request, user_id: str) -> None:
         if self._user is not None:
             raise ConfigurationError("setup(user=...) says who is logged in: use rotate_session() instead of login()")
-        session = await aiohttp_session.get_session(request)
+        session = _writable(await aiohttp_session.get_session(request))
         session[USER_ID] = check_name("a user id", user_id)
         await self.rotate(request)
 
@@ -179,12 +218,14 @@ class Identities:
 
     async def rotate(self, request: web.Request) -> None:
         """A new session id; the pages of the old one are closed with 4503, and it is not accepted again."""
-        session = await aiohttp_session.get_session(request)
+        session = _writable(await aiohttp_session.get_session(request))
         old = session.get(SESSION_ID)
         identity = Identity(new_id(), await self._user_of(request, session), time.time())
         session[SESSION_ID], session[SINCE] = identity.session_id, identity.since
         request[_IDENTITY] = identity
+        session.pop(BEFORE, None)
         if isinstance(old, str):
+            session[BEFORE] = old
             await self.node.revoke(Address.session(old).channel)
 
     async def _user_of(self, request: web.Request, session: Session) -> str | None:

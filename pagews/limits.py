@@ -11,6 +11,10 @@ from .errors import ConfigurationError
 #: Messages that the client puts in one post: its hello, and MOST of `static/post.js`.
 CLIENT_POST_FRAMES: Final = 101
 
+#: What a page may have to say at once when it comes back: its hello, the sends without a result and the answers that
+#: are not confirmed, MOST of `static/outbox.js` and of `static/answers.js`.
+CLIENT_REPEATS: Final = 2001
+
 KIB = 1024
 MIB = 1024 * KIB
 
@@ -51,6 +55,18 @@ class Limits:
     heartbeat: float = 25.0
     #: from the upgrade to the hello, in seconds
     hello: float = 5.0
+    #: messages of one page, or one socket of a handler of your own, that may come each second for long ...
+    rate: float = 100.0
+    #: ... and how many of them at once, before; at least 2,001, for a page that comes back may repeat so many
+    burst: int = 4000
+    #: sockets that are open in this process, streams, polls and posts included
+    sockets: int = 20_000
+    #: sockets of one visitor's address that are open in this process
+    address_sockets: int = 1000
+    #: sockets of one browser session that are open in this process
+    session_sockets: int = 100
+    #: pages of one browser session that are attached to this process
+    session_pages: int = 60
     #: bytes unsent on a socket, or waiting for its callbacks, from where on it lags
     high_water: int = 256 * KIB
     #: seconds without progress after which a socket that lags is closed
@@ -71,6 +87,8 @@ class Limits:
     token_life: float = 12 * 3600.0
     #: how long a delegate, a callback or a signal receiver may run, in seconds
     callback: float = 60.0
+    #: delegates that run in this process; more sends are answered with `limit`
+    delegates: int = 1000
     #: sends of one page that wait for their delegate; more are answered with `limit`
     sends_waiting: int = 1000
     #: bytes of data of the sends of one page that wait for their delegate; more are answered with `limit`
@@ -108,6 +126,11 @@ class Limits:
             if isinstance(value, bool) or not isinstance(value, kinds) or not 0 < value < inf:
                 number = "a whole number" if field.type == "int" else "a number"
                 raise ConfigurationError(f"Limits({field.name}={value!r}): give {number} above zero")
+        if self.burst < CLIENT_REPEATS:
+            raise ConfigurationError(
+                f"Limits(burst={self.burst}): give at least {CLIENT_REPEATS}, for a page that comes back may repeat as"
+                " many messages at once"
+            )
         if self.post_frames < CLIENT_POST_FRAMES:
             raise ConfigurationError(
                 f"Limits(post_frames={self.post_frames}): give at least {CLIENT_POST_FRAMES}, for a page puts a hello"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any, ClassVar
@@ -11,7 +13,16 @@ from aiohttp import web
 from . import wire
 from .broker import Answer, Position, SendClaim, is_revoked
 from .delegates import Outcome
-from .errors import BrokerUnavailable, CloseCode, EncodingError, MessageTooLarge, PageGone, ProtocolError, RemoteError
+from .errors import (
+    BrokerUnavailable,
+    CloseCode,
+    EncodingError,
+    MessageTooLarge,
+    NotAuthorized,
+    PageGone,
+    ProtocolError,
+    RemoteError,
+)
 from .handler import Context, Replies, WebSocketHandler
 from .node import Arrival
 from .page import PageSession, State
@@ -32,7 +43,7 @@ class PageHandler(WebSocketHandler):
 
     protocols: ClassVar[tuple[str, ...]] = (SUBPROTOCOL,)
 
-    __slots__ = ("_epoch", "_hello_limit", "_left", "_page", "_site", "_size", "_token")
+    __slots__ = ("_epoch", "_expiry", "_hello_limit", "_left", "_page", "_site", "_size", "_token")
 
     _site: Site
     _page: PageSession | None
@@ -43,6 +54,7 @@ class PageHandler(WebSocketHandler):
         self._site = get_site(context.request)
         self._page = None
         self._left = False
+        self._expiry: Countdown | None = None
         end = partial(context.socket.end, CloseCode.HELLO_TIMEOUT, "no hello in time")
         self._hello_limit = Countdown(self._site.limits.hello, end)
         return None
@@ -62,6 +74,8 @@ class PageHandler(WebSocketHandler):
         return message.message if type(message) is Push else None
 
     async def _detach(self) -> None:
+        if self._expiry is not None:
+            self._expiry.cancel()
         if self._page is not None:
             await self._site.node.detach(self._page, left=self._left)
 
@@ -91,6 +105,8 @@ class PageHandler(WebSocketHandler):
         cursor = Position(token.epoch, token.seq)
         if fields.epoch is not None and fields.seq is not None:
             cursor = Position(fields.epoch, fields.seq)
+        if not self._may_come(token, context):
+            return None
         arrival = Arrival(
             token.page,
             token.session,
@@ -109,12 +125,29 @@ class PageHandler(WebSocketHandler):
         # Not in websocket_terminate: one that is overridden may fail, or forget the inherited one.
         context.socket.on_end = self._detach
         context.page = self._facade(page)
+        if identity.until is not None:
+            end = partial(context.socket.end, CloseCode.IDENTITY, "the session has ended")
+            self._expiry = Countdown(max(0.0, identity.until - time.time()), end)
         fresh = None
         if forked or site.tokens.is_old(token):
             fresh = self._renew(page)
         context.socket.write(site.node.welcome(page, replay, forked=forked, token=fresh))
         site.node.go(page, replay)
         return None
+
+    def _may_come(self, token: Token, context: Context) -> bool:
+        """Whether there is room for a page, and it does not come too often; a socket that may not is closed."""
+        site = self._site
+        # From here on it is its page that speaks, on whatever socket.
+        context.socket.bucket = site.buckets.of(token.page, asyncio.get_running_loop().time())
+        if not context.socket.admits():
+            return False
+        pages = site.node.hub.listeners(Address.session(token.session).channel)
+        most = site.limits.session_pages
+        if context.attaches and len(pages) >= most and len({page.id for page in pages} - {token.page}) >= most:
+            site.counters.refused["pages"] += 1
+            raise ProtocolError("pages", CloseCode.LIMIT)
+        return True
 
     async def _visit(self, arrival: Arrival, context: Context) -> Replies:
         """A hello that proves who speaks, and attaches nothing."""
@@ -247,8 +280,11 @@ class PageHandler(WebSocketHandler):
     async def _is_authorized(self, page: Page, topic: str) -> bool:
         if self._site.authorize is None:
             return False
-        with self._site.node.output.time_limit.watch():
-            return await self._site.authorize(page, topic)
+        try:
+            with self._site.node.output.time_limit.watch():
+                return await self._site.authorize(page, topic)
+        except NotAuthorized:
+            return False
 
     async def _unsubscribe(self, message: Leave, page: PageSession, context: Context) -> Message | None:
         assert context.page is not None  # attached: websocket_handle has seen to it

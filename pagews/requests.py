@@ -9,7 +9,7 @@ from typing import Final
 
 from aiohttp import web
 
-from .controller import RETRY_AFTER
+from .admission import RETRY_AFTER
 from .limits import HELLO
 from .origin import check_origin
 from .site import Site

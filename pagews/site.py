@@ -11,6 +11,7 @@ from typing import Final
 
 from aiohttp import web
 
+from .admission import Sockets, Visitor
 from .counters import Counters
 from .delegates import Delegates
 from .errors import ConfigurationError, Return, returns
@@ -20,6 +21,7 @@ from .limits import Limits
 from .node import Node
 from .publisher import Publisher
 from .push_targets import Page
+from .rate import Buckets
 from .socket import Socket
 from .tokens import Tokens
 from .wire import Close
@@ -32,9 +34,10 @@ class Site:
     """The parts of one application that floor 2 works with.
 
     `public_prefix`: what the browser sees, if it differs from what the router has. `sockets`: those that are open;
-    `endings`: what ends those that are not. `held`: requests that wait, by browser session; `uploads`: forms
-    with files, likewise. `posts`: what answers those that wait for results, by page and document. `partings`: how pages
-    were closed between two polls, by document, for the next one to be told, and when.
+    `endings`: what ends those that are not. `buckets`: how much each page may say. `held`: requests that wait, by
+    browser session; `uploads`: forms with files, likewise. `posts`: what answers those that wait for results, by page
+    and document. `partings`: how pages were closed between two polls, by document, for the next one to be told, and
+    when.
     """
 
     app: web.Application
@@ -49,7 +52,8 @@ class Site:
     authorize: Authorize | None
     allowed_origins: frozenset[str]
     public_prefix: str | None
-    sockets: set[Socket] = field(default_factory=set)
+    sockets: Sockets
+    buckets: Buckets = field(default_factory=Buckets)
     endings: set[asyncio.Task[None]] = field(default_factory=set)
     held: Counter[str] = field(default_factory=Counter)
     uploads: Counter[str] = field(default_factory=Counter)
@@ -63,9 +67,9 @@ class Site:
             return self.public_prefix
         return str(self.app.router[SOCKET_ROUTE].url_for()).removesuffix("/socket")
 
-    def enter(self, socket: Socket) -> None:
-        """A socket is open."""
-        self.sockets.add(socket)
+    def enter(self, socket: Socket, visitor: Visitor) -> None:
+        """A socket is open, of a visitor who was admitted."""
+        self.sockets.add(socket, visitor)
         self.counters.sockets += 1
 
     def part(self, document: str, close: Close) -> None:

@@ -17,6 +17,7 @@ from .counters import Counters
 from .errors import CloseCode, ProtocolError, check_close
 from .handler import Context, Replies, WebSocketHandler
 from .limits import Limits
+from .rate import Bucket
 from .tasks import is_own_end
 from .time_limit import TimeLimit
 from .wire import Binary, Close, Text, clip_reason
@@ -124,6 +125,7 @@ class Socket:
         "_task",
         "_unsent",
         "_writes",
+        "bucket",
         "close_code",
         "on_end",
         "on_pressure",
@@ -163,6 +165,8 @@ class Socket:
         self._task: asyncio.Task[None] | None = None
         self._idle: asyncio.Future[None] | None = None
         self._relief: asyncio.Task[None] | None = None
+        #: What it may send. That of its page, once it has one.
+        self.bucket = Bucket()
         #: The code it was closed with, None while it is open.
         self.close_code: int | None = None
         #: Awaited when it has ended, after `websocket_terminate`, whatever that did.
@@ -230,6 +234,8 @@ class Socket:
 
     async def handle(self, frame: Text | Binary) -> None:
         """Give a message from the browser to the handler; returns when it has been handled."""
+        if not self.admits():
+            return
         self._counters.sent += 1
         if self._running:
             done = asyncio.get_running_loop().create_future()
@@ -238,6 +244,16 @@ class Socket:
         elif self.close_code is None:
             self._running = True
             await self._call("websocket_handle", lambda: self._handler.websocket_handle(frame, self._context))
+
+    def admits(self) -> bool:
+        """Whether the browser may send one more message, or control frame, now; if it may not, the socket is closed."""
+        now = asyncio.get_running_loop().time()
+        if self.bucket.take(now, self._limits.rate, self._limits.burst):
+            return True
+        if self.close_code is None:
+            self._counters.refused["rate"] += 1
+            self.end(CloseCode.TOO_MANY, "too many messages in too little time")
+        return False
 
     def over(self, code: int) -> None:
         """The connection is over, with `code` unless it was closed before; nothing is written any more."""

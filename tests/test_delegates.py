@@ -30,7 +30,7 @@ class Options(TypedDict):
 
 
 def delegates(table: DelegateTableDef, timeout: float = 5.0) -> Delegates:
-    made = Delegates(Counters(), timeout)
+    made = Delegates(Counters(), timeout, 1000)
     made.add(table)
     return made
 
@@ -129,7 +129,7 @@ async def test_what_the_browser_is_told_when_one_fails(caplog: pytest.LogCapture
         raise RemoteError("a", "secret")
 
     counters = Counters()
-    made = Delegates(counters, 5.0)
+    made = Delegates(counters, 5.0, 1000)
     made.add(table)
     assert await made.run("own", None, None) == Outcome(code="sold-out", message="none left")
     assert not caplog.records

@@ -13,7 +13,7 @@ PUBLIC = frozenset(
     {
         # an application
         *("setup", "open_page", "script_tag", "form_tag", "Upload", "add_delegates", "get_publisher", "drain"),
-        *("login", "logout", "rotate_session", "Limits", "DelegateTableDef"),
+        *("login", "logout", "rotate_session", "Limits", "DelegateTableDef", "requires_user"),
         # pushing
         *("Publisher", "Page", "Target", "PageTarget", "IdentityTarget", "Receipt", "Ack", "Statistics"),
         # a handler of one's own

@@ -16,7 +16,7 @@ PACKAGE = Path(__file__).resolve().parent.parent / "pagews"
 FLOORS = {
     "pure": (
         *("errors", "limits", "targets", "wire", "text_frames", "counters", "log", "form_data", "page", "variables"),
-        "sends",
+        *("sends", "rate", "addresses"),
         "redis_scripts",
     ),
     "asyncio": (
@@ -40,6 +40,7 @@ FLOORS = {
             "encryption",
             "tokens",
             "identity",
+            "admission",
             "site",
             "origin",
             "static_files",

@@ -124,6 +124,7 @@ class Visitor:
         origin: str | None = "",
         protocols: tuple[str, ...] = (SUBPROTOCOL,),
         cookie: str | None = None,
+        headers: Mapping[str, str] | None = None,
         **options: Any,
     ) -> WebSocketWire:
         """Open a WebSocket.
@@ -141,7 +142,7 @@ class Visitor:
             url.replace("http", "ws", 1) + path,
             origin=None if origin is None else Origin(origin or url),
             subprotocols=[Subprotocol(name) for name in protocols] or None,
-            additional_headers={"Cookie": cookie} if cookie else {},
+            additional_headers={**({"Cookie": cookie} if cookie else {}), **(headers or {})},
             compression=None,
             ping_interval=None,
             open_timeout=PATIENCE,

@@ -8,8 +8,8 @@ from __future__ import annotations
 import asyncio
 import itertools
 import warnings
-from bisect import bisect_left
-from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping
+from collections import defaultdict
+from collections.abc import Coroutine, Mapping
 from contextlib import suppress
 from typing import Any, Final, Literal, TypeVar
 
@@ -17,26 +17,24 @@ import aiohttp_session
 from aiohttp import web
 from aiohttp.test_utils import make_mocked_request
 
-from pagews import DelegateTableDef, Limits, MemoryBroker, Page, PageGone, Receipt, drain
-from pagews.broker import Answer, Attach, Attached, Filed, Position, SendClaim
-from pagews.delegates import Delegates
+from pagews import Limits, Page, PageGone, Receipt, drain
+from pagews.admission import Visitor
+from pagews.broker import Position
 from pagews.errors import CloseCode
 from pagews.handler import Context
-from pagews.identity import SESSION_ID, SINCE, USER_ID, CookieStorage, Identities
-from pagews.log import Replay
-from pagews.node import Node
-from pagews.page import Claim, PageSession, State
+from pagews.identity import SESSION_ID, SINCE, USER_ID
+from pagews.page import PageSession, State
 from pagews.page_handler import PageHandler
-from pagews.publisher import Publisher
-from pagews.site import SITE, SITE_OF_REQUEST, Site
+from pagews.site import SITE_OF_REQUEST
 from pagews.socket import Socket
 from pagews.targets import Address
-from pagews.tokens import Token, Tokens, new_key
-from pagews.wire import Message
+from pagews.tokens import Token, Tokens
 
 from .documents import Accepted, BrokenPromise, Document, Line, Link, Ran
 from .down_frames import read_down
 from .grants import Grants
+from .shared_broker import Bus
+from .world_process import KEYS, Process
 
 T = TypeVar("T")
 Qos = Literal[0, 1, 2]
@@ -47,6 +45,7 @@ BOUNDS: Final[Mapping[str, Any]] = {
     "grace": 3.0,
     "heartbeat": 4.0,
     "stuck": 5.0,
+    "lease": 2.0,
     "channel_entries": 5,
     "channel_bytes": 700,
     "log_bytes": 2000,
@@ -64,7 +63,6 @@ CHANNELS: Final = ("page:0", "page:1", "page:fork1", "session", "user", "topic:t
 #: At most so many documents in one world.
 DOCUMENTS: Final = 6
 
-_KEYS: Final = [new_key().encode()]
 _REQUEST: Final = make_mocked_request("GET", "/pagews/socket")
 
 
@@ -77,197 +75,59 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         return self.now
 
 
-class SteppedBroker(MemoryBroker):
-    """The embedded broker, whose answers can be made to wait on their way there and on their way back."""
-
-    def __init__(self, limits: Limits, clock: Callable[[], float]) -> None:
-        super().__init__(limits, clock=clock, wall=clock)
-        self.stepped = False
-        self.waiting: list[asyncio.Future[None]] = []
-        #: Pages that were claimed since they were gone, if they were.
-        self.claimed: set[str] = set()
-        #: By page, whether its newest claim was answered: answers come in the order of the claims.
-        self._answered: dict[str, asyncio.Event] = {}
-        #: Heads of the log, and when it had them.
-        self.heads: list[int] = [0]
-        self.times: list[float] = [clock()]
-        self.grants = Grants()
-        #: By document that was told it is forked: from which page, and at which head.
-        self._forked: dict[str, tuple[str, int]] = {}
-        #: Told of every page whose grants have changed, and of its owner.
-        self.joined: Callable[[str, str | None], None]
-
-    async def wait(self) -> None:
-        """Wait for a step, if steps are taken."""
-        if self.stepped:
-            gate = asyncio.get_running_loop().create_future()
-            self.waiting.append(gate)
-            await gate
-
-    async def _between(self, work: Callable[[], Awaitable[T]]) -> T:
-        await self.wait()
-        answer = await work()
-        await self.wait()
-        return answer
-
-    def ended(self) -> list[str]:
-        """The pages that are known to have ended."""
-        return list(self._gone)
-
-    def step(self, index: int) -> None:
-        """Let one that waits go on."""
-        if self.waiting:
-            gate = self.waiting.pop(index % len(self.waiting))
-            if not gate.done():
-                gate.set_result(None)
-
-    def note_head(self) -> None:
-        self.heads.append(self.position.seq)
-        self.times.append(self._clock())
-
-    def issued(self, seq: int) -> float:
-        """When a number was given out, or later."""
-        return self.times[min(bisect_left(self.heads, seq), len(self.times) - 1)]
-
-    def tick(self) -> None:
-        super().tick()
-        self.note_head()
-
-    async def subscribe(self, channels: Collection[str]) -> None:
-        await self.wait()
-
-    async def attach(self, hello: Attach) -> Attached:
-        await self.wait()
-        begins = self._begins(hello.page_id, hello.document)
-        attached = await super().attach(hello)
-        if attached.claim is Claim.FORKED:
-            self._forked[hello.document] = (hello.page_id, self.position.seq)
-        elif attached.claim is Claim.GRANTED and not attached.revoked:
-            self.claimed.add(hello.page_id)
-            if begins:
-                self._begin(hello)
-        before, mine = self._answered.get(hello.page_id), asyncio.Event()
-        self._answered[hello.page_id] = mine
-        try:
-            await self.wait()
-            if before is not None:
-                await before.wait()
-        finally:
-            mine.set()
-        return attached
-
-    async def read(self, epoch: str, cursors: Mapping[str, int], limit: int) -> Replay[Filed]:
-        ask = super().read
-        return await self._between(lambda: ask(epoch, cursors, limit))
-
-    async def topics(self, page_id: str) -> dict[str, int] | None:
-        ask = super().topics
-        return await self._between(lambda: ask(page_id))
-
-    async def set_topics(
-        self, page_id: str, rendered: Collection[str], add: Collection[str], remove: Collection[str]
-    ) -> dict[str, int]:
-        await self.wait()
-        before, begins = self.position.seq, self._begins(page_id)
-        topics = await super().set_topics(page_id, rendered, add, remove)
-        if begins:
-            self.grants.begin(page_id, rendered, before)
-        self.grants.change(page_id, add, remove, before)
-        owner = self._records[page_id].owner
-        self.joined(page_id, None if owner is None else owner.document)
-        await self.wait()
-        return topics
-
-    def _begins(self, page_id: str, document: str | None = None) -> bool:
-        """Whether a page has no topics but those of its token: it is new, or another document's once it was gone."""
-        record = self._records.get(page_id)
-        if record is None or record.topics is None:
-            return True
-        return record.gone and document is not None and not record.owned_by(document)
-
-    def _begin(self, hello: Attach) -> None:
-        other, asked = self._forked.get(hello.document, ("", 0)) if hello.page_id.startswith("fork") else ("", 0)
-        if hello.page_id in self.grants or other not in self._records:
-            self.grants.begin(hello.page_id, hello.topics, self.position.seq)
-        else:
-            self.grants.fork(hello.page_id, other, hello.topics, asked)
-
-    async def claim_send(self, page_id: str, document: str, send_id: int, *, epoch: str | None = None) -> SendClaim:
-        ask = super().claim_send
-        return await self._between(lambda: ask(page_id, document, send_id, epoch=epoch))
-
-    async def complete_send(self, page_id: str, document: str, send_id: int, result: Message) -> None:
-        ask = super().complete_send
-        await self._between(lambda: ask(page_id, document, send_id, result))
-
-    async def answer(self, answer: Answer) -> None:
-        ask = super().answer
-        await self._between(lambda: ask(answer))
-
-
 class World:
-    """One node and the browser around it; each method is one thing that can happen."""
+    """Processes on one log, and the browser around them; each method is one thing that can happen.
 
-    def __init__(self, loop: VirtualLoop) -> None:
+    Arguments:
+        count: how many processes there are. One that is killed is started again at once, as another one.
+    """
+
+    def __init__(self, loop: VirtualLoop, count: int) -> None:
         self.loop = loop
         self.limits = Limits(**BOUNDS)
-        self.broker = SteppedBroker(self.limits, loop.time)
-        self.broker.joined = self._joined
-        app = web.Application()
-        self.publisher = Publisher(self.broker, limits=self.limits, app=app)
-        self.counters = self.publisher.counters
-        numbers = itertools.count(1)
-        self.node = Node(self.broker, self, self.counters, self.limits, lambda: f"fork{next(numbers)}")
-        self.publisher.node = self.node
-        self.tokens = Tokens(_KEYS, self.limits.token_life, loop.time)
-        self.identities = Identities(CookieStorage(_KEYS), None)
-        self.identities.node = self.node
-        table = DelegateTableDef()
-        table.on("work")(self._work)
-        delegates = Delegates(self.counters, self.limits.callback)
-        delegates.add(table)
-        self.site = Site(
-            app=app,
-            limits=self.limits,
-            counters=self.counters,
-            tokens=self.tokens,
-            identities=self.identities,
-            delegates=delegates,
-            publisher=self.publisher,
-            node=self.node,
-            handler=PageHandler,
-            authorize=self._authorize,
-            allowed_origins=frozenset(),
-            public_prefix=None,
-        )
-        app[SITE] = self.site
+        self.bus = Bus(self.limits, loop.time)
+        self.bus.joined = self._joined
+        self.tokens = Tokens(KEYS, self.limits.token_life, loop.time)
+        self._fork_numbers = itertools.count(1)
+        self.processes = [self._new_process() for _ in range(count)]
+        self._turns = itertools.count()
         self.accepted: list[Accepted] = []
         self.keys: dict[tuple[str, str], float] = {}
-        self.receipts: dict[int, Receipt] = {}
+        self.receipts: dict[int, list[tuple[Process, Receipt]]] = defaultdict(list)
         self.ran = Ran()
         self.documents: list[Document] = []
         self.cookie = aiohttp_session.Session(None, data=None, new=True)
         self._visit = _REQUEST.clone()
-        self._visit[SITE_OF_REQUEST] = self.site
         with warnings.catch_warnings():
             # aiohttp-session keeps the session in the request under a plain string.
             warnings.simplefilter("ignore", web.NotAppKeyWarning)
             self._visit[aiohttp_session.SESSION_KEY] = self.cookie
         self.rendered: list[Token] = []
         self.page_ids = itertools.count()
-        #: What has been revoked, by channel, and when.
-        self.revoked: dict[str, float] = {}
-        self.events: list[tuple[str, str, str, float]] = []
+        #: What has been revoked: a channel, when, and the number of the log then.
+        self.revoked: list[tuple[str, float, int]] = []
+        #: What the nodes have told, where.
+        self.events: list[tuple[str, str, str, float, Process | None]] = []
         self.closed_pages: set[str] = set()
-        #: What runs for pages, by their ids.
-        self.tasks: list[tuple[str, asyncio.Task[None]]] = []
+        #: In which process each link ends.
+        self.places: dict[Link, Process] = {}
+        self.kills = 0
 
     @property
     def now(self) -> float:
         return self.loop.now
 
+    def _new_process(self) -> Process:
+        return Process(self.bus, self, self.tokens, self._fork_numbers)
+
+    def _process(self) -> Process:
+        """One after the other of those that reach the log: whoever comes is sent to any."""
+        reachable = [process for process in self.processes if not process.broker.stalled]
+        return reachable[next(self._turns) % len(reachable)]
+
     async def start(self) -> None:
-        await self.broker.start(self.node)
+        for process in self.processes:
+            await process.broker.start(process.node)
         await self.login("u")
         for index in range(2):
             await self.render(index)
@@ -279,9 +139,9 @@ class World:
         request = self._request()
         old = self.cookie.get(SESSION_ID)
         if user is None:
-            await self.identities.logout(request)
+            await self._process().identities.logout(request)
         else:
-            await self.identities.login(request, user)
+            await self._process().identities.login(request, user)
         # The world's time, for that of the wall.
         self.cookie[SINCE] = self.now
         if old is not None:
@@ -291,10 +151,10 @@ class World:
         """The application ends the browser's session, or all logins of its user."""
         if kind == "session":
             address = Address.session(self.cookie[SESSION_ID])
-            await self.publisher.session(address.name).revoke()
+            await self._process().publisher.session(address.name).revoke()
         elif USER_ID in self.cookie:
             address = Address.user(self.cookie[USER_ID])
-            await self.publisher.user(address.name).revoke()
+            await self._process().publisher.user(address.name).revoke()
         else:
             return
         self._revoked(address.channel)
@@ -309,17 +169,17 @@ class World:
         if index < len(self.rendered):
             before = self.rendered[index]
             page_id = before.page if (before.session, before.user) == (session_id, user_id) else None
-        epoch, seq = self.broker.position
+        epoch, seq = self._process().broker.head
         page_id = page_id or f"p{next(self.page_ids)}"
         self.rendered[index : index + 1] = [Token(page_id, session_id, user_id, ["t"], epoch, seq, since, self.now)]
 
     async def push(self, channel: str, size: int, qos: Qos, ttl: float | None = None, key: str | None = None) -> None:
         address = self._address(channel)
-        before = self.broker.position.seq
-        receipt = await self.publisher.push(address, "d", "x" * size, qos=qos, ttl=ttl, key=key)
-        if receipt is not None:
-            self.receipts[receipt.id] = receipt
-        filed = self.broker.position.seq > before
+        before, process = self.bus.head.seq, self._process()
+        receipt = await process.publisher.push(address, "d", "x" * size, qos=qos, ttl=ttl, key=key)
+        filed = self.bus.head.seq > before
+        if receipt is not None and filed:
+            self.receipts[receipt.id].append((process, receipt))
         known = None if key is None else self.keys.get((address.channel, key))
         if known is not None and filed and self.now - known <= self.limits.retention:
             raise BrokenPromise(f"a push with the key {key} was filed again after {self.now - known} s")
@@ -327,7 +187,7 @@ class World:
             raise BrokenPromise("a push was accepted, and not filed")
         if filed:
             self.accepted.append(Accepted(before + 1, address.channel, None if ttl is None else self.now + ttl))
-            self.broker.note_head()
+            self.bus.note_head()
             if key is not None:
                 self.keys[address.channel, key] = self.now
 
@@ -339,7 +199,7 @@ class World:
             try:
                 await self._unstepped(page.subscribe(topic) if on else page.unsubscribe(topic))
             except PageGone as error:
-                if page.id in self.broker.claimed:
+                if page.id in self.bus.claimed:
                     raise BrokenPromise(f"{page.id} is here, and yet nothing can be changed about it") from error
 
     async def set_variable(self, index: int) -> None:
@@ -353,15 +213,16 @@ class World:
         """The application runs something for a document's page, which does not end by itself."""
         document = self._document(index)
         if document is not None:
-            task = self._page(document).create_task(_work_for_ever())
-            self.tasks.append((document.page_id, task))
+            process = self._process()
+            task = self._page(document, process).create_task(_work_for_ever())
+            process.tasks.append((document.page_id, task))
 
     async def close_page(self, index: int) -> None:
         """The application ends a document's page."""
         document = self._document(index)
         if document is not None:
             self.closed_pages.add(document.page_id)
-            await self.publisher.close_page(document.page_id, 4600, "enough")
+            await self._process().publisher.close_page(document.page_id, 4600, "enough")
 
     # --- what browsers and networks do --------------------------------------------------------------------------------
 
@@ -384,20 +245,25 @@ class World:
         self.documents.append(Document(self, name, text, token.page, rendered, identity, token.since))
         await self.connect(len(self.documents) - 1)
 
-    async def connect(self, index: int) -> None:
+    async def connect(self, index: int, place: int | None = None) -> None:
+        """A document opens a socket, at a process if that is given."""
         document = self._document(index)
         if document is None:
             return
         await self.cut(index, lose=False)
+        process = self._process() if place is None else self.processes[place % len(self.processes)]
         request = self._request()
-        await self.identities.load(request)
+        request[SITE_OF_REQUEST] = process.site
+        # By one that reaches the log: that its own process waits for it is the same as a hello that waits.
+        await self._process().identities.load(request)
         wire = Line()
-        socket = Socket(PageHandler(), Context(request, {}), wire, self.node.output, self.counters, self.limits)
+        socket = Socket(PageHandler(), Context(request, {}), wire, process.node.output, process.counters, self.limits)
         link = Link(wire, socket)
         link.up.put_nowait(document.hello())
-        self.site.sockets.add(socket)
+        process.site.sockets.add(socket, Visitor())
         link.task = self.loop.create_task(link.serve(1006))
-        link.task.add_done_callback(lambda task: self.site.sockets.discard(socket))
+        link.task.add_done_callback(lambda task: process.site.sockets.discard(socket))
+        self.places[link] = process
         document.links.append(link)
 
     async def receive(self, index: int, count: int) -> None:
@@ -471,7 +337,8 @@ class World:
     async def pass_time(self, seconds: int) -> None:
         for _ in range(seconds):
             self.loop.now += 1.0
-            self.node.turn()
+            for process in tuple(self.processes):
+                process.node.turn()
             await turns(2)
 
     async def sleep(self, seconds: int) -> None:
@@ -480,19 +347,50 @@ class World:
 
     async def stepped(self, on: bool) -> None:
         """From now on the broker's answers wait, or do not."""
-        self.broker.stepped = on
+        self.bus.stepped = on
         if not on:
-            for gate in self.broker.waiting:
-                if not gate.done():
-                    gate.set_result(None)
-            self.broker.waiting.clear()
+            self.bus.go_on()
 
     async def step(self, index: int) -> None:
-        self.broker.step(index)
+        self.bus.step(index)
+
+    # --- what happens to processes ------------------------------------------------------------------------------------
+
+    async def hold(self, index: int, *, stall: bool) -> None:
+        """A process hears no more of what is published; `stall`: nor does it reach the log, unless it is the last."""
+        process = self.processes[index % len(self.processes)]
+        others = any(not other.broker.stalled for other in self.processes if other is not process)
+        process.broker.hold(stall=stall and others)
+
+    async def go_on(self, index: int) -> None:
+        """All that was held for a process comes."""
+        self.processes[index % len(self.processes)].broker.release()
+
+    async def lose_line(self, index: int) -> None:
+        """What was held for a process is lost, and it knows."""
+        process = self.processes[index % len(self.processes)]
+        process.cuts += 1
+        process.broker.cut()
+
+    async def kill(self, index: int) -> None:
+        """A process ends without a word, and another one is in its place."""
+        place = index % len(self.processes)
+        process = self.processes[place]
+        process.broker.kill()
+        self.kills += 1
+        for link, there in self.places.items():
+            if there is process:
+                link.broken = link.ended = True
+        for documents_receipts in self.receipts.values():
+            documents_receipts[:] = [pair for pair in documents_receipts if pair[0] is not process]
+        self.processes[place] = another = self._new_process()
+        await another.broker.start(another.node)
 
     async def settle(self) -> None:
         """Everything that is under way arrives."""
         await self.stepped(False)
+        for process in self.processes:
+            process.broker.release()
         quiet = 0
         for _ in range(200):
             await turns(6)
@@ -505,7 +403,7 @@ class World:
                 if document.link is not None and (len(link.frames()) > link.read or link.wire.closed is not None):
                     await self.receive(index, 1000)
                     quiet = 0
-            if quiet > 2 and all(page.stands(State.LIVE) for page in self.node.pages.values()):
+            if quiet > 2 and all(page.stands(State.LIVE) for _, page in self._pages()):
                 return
         raise BrokenPromise("it does not settle")
 
@@ -513,20 +411,22 @@ class World:
 
     async def check(self) -> None:
         """What must be true at every moment."""
-        if self.counters.failed:
-            raise BrokenPromise(f"something failed: {dict(self.counters.failed)}")
-        for page_id, page in self.node.pages.items():
-            if page_id != page.id or not page.attached:
-                raise BrokenPromise(f"{page_id} is in the table, and is {page.state}")
-            if not self.is_valid(self._named(page.document)):
-                raise BrokenPromise(f"{page_id} is attached, and its identity has ended")
-        for page_id in self.broker.ended():
-            if await self.broker.get_variable(page_id, "kept") is not None:
+        for process in self.processes:
+            if process.counters.failed:
+                raise BrokenPromise(f"something failed: {dict(process.counters.failed)}")
+            for page_id, page in process.node.pages.items():
+                if page_id != page.id or not page.attached:
+                    raise BrokenPromise(f"{page_id} is in the table, and is {page.state}")
+                knows = process.hears and (page.state is State.LIVE or not process.cuts)
+                if knows and not self.is_valid(self._named(page.document)):
+                    raise BrokenPromise(f"{page_id} is attached, and its identity has ended")
+            process.tasks = [(page_id, task) for page_id, task in process.tasks if not task.done()]
+            for page_id, task in process.tasks:
+                if process.hears and await self.bus.store.is_gone(page_id):
+                    raise BrokenPromise(f"{page_id} is gone, and {task} runs for it")
+        for page_id in self.bus.ended():
+            if await self.bus.store.get_variable(page_id, "kept") is not None:
                 raise BrokenPromise(f"{page_id} is gone, and what was kept with it is there")
-        self.tasks = [(page_id, task) for page_id, task in self.tasks if not task.done()]
-        for page_id, task in self.tasks:
-            if await self.broker.is_gone(page_id):
-                raise BrokenPromise(f"{page_id} is gone, and {task} runs for it")
         for (name, send_id), times in self.ran.times.items():
             if times > 1 and send_id in self._named(name).exactly_once:
                 raise BrokenPromise(f"send {send_id} of {name} ran {times} times")
@@ -534,12 +434,16 @@ class World:
     async def finish(self) -> None:
         """In the end every document that is still open comes back, and must have everything or know what it lost."""
         await self.settle()
+        if self.kills:
+            # Nobody waits for the result of a send any more that a dead process has claimed.
+            await self.pass_time(int(self.limits.lease) + 2)
+            await self.settle()
         for index, document in enumerate(self.documents):
             await self._come_back(index)
             if not document.welcomed:
                 # Its token was refused for its age, and renewed.
                 await self._come_back(index)
-        head = self.broker.position.seq
+        head = self.bus.head.seq
         for document in self.documents:
             if not document.closed:
                 self._check_complete(document, head)
@@ -562,12 +466,13 @@ class World:
             raise BrokenPromise(f"{document.name} waits for {document.outbox} and {document.unconfirmed}")
         listens = document.channels().keys() - {"topic:joined"}
         for receipt_id in document.answers:
-            receipt = self.receipts[receipt_id]
-            if receipt.channel in listens and document.name not in [ack.value for ack in receipt._acks]:
-                raise BrokenPromise(f"the answer of {document.name} to {receipt.channel} was not counted")
+            receipts = [receipt for _, receipt in self.receipts[receipt_id]]
+            names = [ack.value for receipt in receipts for ack in receipt._acks]
+            if receipts and receipts[0].channel in listens and document.name not in names:
+                raise BrokenPromise(f"the answer of {document.name} to {receipts[0].channel} was not counted")
 
     def _check_answers(self) -> None:
-        for receipt in self.receipts.values():
+        for _, receipt in itertools.chain.from_iterable(self.receipts.values()):
             names = [ack.value for ack in receipt._acks]
             if len(names) != len(set(names)):
                 raise BrokenPromise(f"an answer counts twice: {names}")
@@ -584,13 +489,13 @@ class World:
         for document in open_now[::2]:
             document.send(2)
         await turns(4)
-        draining = self.loop.create_task(drain(self.site.app))
+        draining = [self.loop.create_task(drain(process.site.app)) for process in self.processes]
         await turns(4)
         for number, document in enumerate(open_now):
             if document.links[-1].socket.closed is (number % 2 == 0):
                 raise BrokenPromise(f"{document.name} has work under way: {number % 2 == 0}, and is closed or not")
         await self.stepped(False)
-        await draining
+        await asyncio.gather(*draining)
         for document in open_now:
             link = document.links[-1]
             for frame in link.frames()[link.read :]:
@@ -598,8 +503,9 @@ class World:
             if document.outbox or link.wire.closed is None or link.wire.closed[0] != CloseCode.RESTART:
                 raise BrokenPromise(f"{document.name} waits for {document.outbox}, and was closed: {link.wire.closed}")
         await turns(4)
-        if any(not task.done() for _, task in self.tasks):
-            raise BrokenPromise(f"tasks of pages outlive the drain: {self.tasks}")
+        for process in self.processes:
+            if any(not task.done() for _, task in process.tasks):
+                raise BrokenPromise(f"tasks of pages outlive the drain: {process.tasks}")
 
     async def _end_everything(self) -> None:
         for index, document in enumerate(self.documents):
@@ -607,74 +513,77 @@ class World:
                 link.broken = True
             await self.notice(index)
         await turns(6)
-        if self.node.pages:
-            raise BrokenPromise(f"pages are left: {self.node.pages}")
-        if self.node.hub._channels:
-            raise BrokenPromise(f"somebody is left in the hub: {self.node.hub._channels}")
+        for node in [process.node for process in self.processes]:
+            if node.pages:
+                raise BrokenPromise(f"pages are left: {node.pages}")
+            if node.hub._channels:
+                raise BrokenPromise(f"somebody is left in the hub: {node.hub._channels}")
+            if node.jobs._inboxes:
+                raise BrokenPromise(f"jobs are left: {node.jobs._inboxes}")
         await self.pass_time(30)
-        if self.broker.log_size()[:3] != (0, 0, 0):
-            raise BrokenPromise(f"the log keeps {self.broker.log_size()} beyond its retention")
-        if self.broker._records or self.node.jobs._inboxes or self.broker._variables_size:
-            raise BrokenPromise(f"records are left: {self.broker._records} {self.node.jobs._inboxes}")
-        last = {page_id: event for event, page_id, _, _ in self.events}
+        store = self.bus.store
+        if store.log_size()[:3] != (0, 0, 0):
+            raise BrokenPromise(f"the log keeps {store.log_size()} beyond its retention")
+        if store._records or store._variables_size:
+            raise BrokenPromise(f"records are left: {store._records}, {store._variables_size} bytes")
+        last = {page_id: event for event, page_id, *_ in self.events}
         stays = [page_id for page_id, event in last.items() if event != "gone"]
         if stays:
             raise BrokenPromise(f"gone never came for {stays}")
 
     # --- what the node tells ------------------------------------------------------------------------------------------
 
-    def attached(self, page: PageSession) -> None:
-        self.publisher.attached(page)
-        event, _, name, _ = self._last_event(page.id)
+    def attached(self, process: Process, page: PageSession) -> None:
+        event, _, name, _, _ = self._last_event(page.id)
         if event == "detached" and name != page.document and not self._named(name).left:
             raise BrokenPromise(f"{page.document} took {page.id} from {name}, which was merely cut")
-        self.events.append(("attached", page.id, page.document, self.now))
+        self.events.append(("attached", page.id, page.document, self.now, process))
 
-    def detached(self, page: PageSession) -> None:
-        self.publisher.detached(page)
-        self.events.append(("detached", page.id, page.document, self.now))
+    def detached(self, process: Process, page: PageSession) -> None:
+        event, _, _, _, there = self._last_event(page.id)
+        # One that has moved is let go here after it has come there.
+        if (event, there) == ("attached", process):
+            self.events.append(("detached", page.id, page.document, self.now, process))
 
-    def detached_elsewhere(self, page_id: str, session_id: str, user_id: str | None) -> None:
-        raise BrokenPromise(f"{page_id} was attached elsewhere: there is one node")
+    def detached_elsewhere(self, process: Process, page_id: str) -> None:
+        event, _, name, _, there = self._last_event(page_id)
+        if event != "attached" or there is None:
+            return  # its process died before it was welcomed, or others were told while it moved
+        if there.broker not in self.bus.dead:
+            raise BrokenPromise(f"{page_id} was let go, and the process that has it lives")
+        self.events.append(("detached", page_id, name, self.now, process))
 
-    def ended(self, page_id: str) -> None:
-        self.publisher.ended(page_id)
-
-    def gone(self, page_id: str, session_id: str, user_id: str | None) -> None:
-        self.publisher.gone(page_id, session_id, user_id)
-        event, _, name, then = self._last_event(page_id)
-        if event == "attached" or page_id not in self.broker.claimed:
+    def gone(self, process: Process, page_id: str) -> None:
+        event, _, name, then, there = self._last_event(page_id)
+        is_attached = event == "attached" and there is not None and there.hears
+        if is_attached or page_id not in self.bus.claimed:
             raise BrokenPromise(f"{page_id} is gone, and was last {event}")
-        self.broker.claimed.discard(page_id)
+        self.bus.claimed.discard(page_id)
         wait = self.limits.grace if name and self._named(name).left else self.limits.retention
         if page_id not in self.closed_pages and self.now - then < wait:
             raise BrokenPromise(f"{page_id} is gone after {self.now - then} s")
-        self.events.append(("gone", page_id, name, self.now))
+        self.events.append(("gone", page_id, name, self.now, process))
 
-    def _last_event(self, page_id: str) -> tuple[str, str, str, float]:
-        return next((event for event in reversed(self.events) if event[1] == page_id), ("never", page_id, "", 0.0))
-
-    def answered(self, answer: Answer) -> None:
-        self.publisher.answered(answer)
+    def _last_event(self, page_id: str) -> tuple[str, str, str, float, Process | None]:
+        none = ("never", page_id, "", 0.0, None)
+        return next((event for event in reversed(self.events) if event[1] == page_id), none)
 
     def _joined(self, page_id: str, owner: str | None) -> None:
         for document in self.documents:
             if document.name == owner and document.page_id == page_id:
                 document.topics = self.grants.listens(page_id)
 
-    async def _work(self, page: Page, data: list[Any]) -> list[Any]:
+    async def work(self, process: Process, data: list[Any]) -> list[Any]:
         self.ran.note(data[0], data[1])
-        await self.broker.wait()
+        await self.bus.wait()
+        await process.broker.reach()
         return data
-
-    async def _authorize(self, page: Page, topic: str) -> bool:
-        return True
 
     # --- what documents ask -------------------------------------------------------------------------------------------
 
     @property
     def grants(self) -> Grants:
-        return self.broker.grants
+        return self.bus.grants
 
     def read_token(self, text: str) -> Token:
         token = self.tokens.read(text, expired=True)
@@ -693,25 +602,39 @@ class World:
         return document.identity == here and self._is_valid(*document.identity, document.since)
 
     def may_be_lost(self, reason: str, cursor: Position) -> bool:
-        if reason == "epoch" or cursor.epoch != self.broker.position.epoch:
+        if reason == "epoch" or cursor.epoch != self.bus.head.epoch:
             return False
-        if self.broker.log_size()[3]:
+        if self.bus.store.log_size()[3]:
             return True
-        return reason == "expired" and self.now - self.broker.issued(cursor.seq) >= self.limits.retention
+        return reason == "expired" and self.now - self.bus.issued(cursor.seq) >= self.limits.retention
 
     # --- helpers ------------------------------------------------------------------------------------------------------
 
+    def ended_at(self, document: Document) -> int | None:
+        """The number of the log with which the identity that a document was rendered for has ended."""
+        return self._ended_at(*document.identity, document.since)
+
     def _is_valid(self, session_id: str, user_id: str | None, since: float) -> bool:
-        if f"session:{session_id}" in self.revoked:
-            return False
-        return user_id is None or since > self.revoked.get(f"user:{user_id}", 0.0)
+        return self._ended_at(session_id, user_id, since) is None
+
+    def _ended_at(self, session_id: str, user_id: str | None, since: float) -> int | None:
+        user = None if user_id is None else f"user:{user_id}"
+        for channel, then, seq in self.revoked:
+            if channel == f"session:{session_id}" or (channel == user and since <= then):
+                return seq
+        return None
 
     def _revoked(self, channel: str) -> None:
-        self.revoked[channel] = self.now
+        self.revoked.append((channel, self.now, self.bus.head.seq))
         for document in self.documents:
             for link in document.links:
-                if not self.is_valid(document) and not link.socket.closed and link.socket._context.page is not None:
+                process = self.places[link]
+                knows = process.hears and not process.cuts
+                if not self.is_valid(document) and knows and _is_attached(link):
                     raise BrokenPromise(f"{document.name} is open, and {channel} has ended")
+
+    def _pages(self) -> list[tuple[Process, PageSession]]:
+        return [(process, page) for process in self.processes for page in process.node.pages.values()]
 
     def _request(self) -> web.Request:
         return self._visit.clone()
@@ -726,8 +649,8 @@ class World:
             return Address.topic(name)
         return Address.page(self.rendered[int(name)].page if name.isdecimal() else name)
 
-    def _page(self, document: Document) -> Page:
-        return Page(self.publisher, document.page_id, *document.identity, ["t"])
+    def _page(self, document: Document, process: Process | None = None) -> Page:
+        return Page((process or self._process()).publisher, document.page_id, *document.identity, ["t"])
 
     def _document(self, index: int) -> Document | None:
         """A document that is still open."""
@@ -740,11 +663,15 @@ class World:
         return self.documents[int(name.rpartition("-")[2])]
 
     async def _unstepped(self, work: Coroutine[Any, Any, T]) -> T:
-        stepped, self.broker.stepped = self.broker.stepped, False
+        stepped, self.bus.stepped = self.bus.stepped, False
         try:
             return await work
         finally:
-            self.broker.stepped = stepped
+            self.bus.stepped = stepped
+
+
+def _is_attached(link: Link) -> bool:
+    return not link.socket.closed and link.socket._context.page is not None
 
 
 async def _work_for_ever() -> None:
@@ -760,11 +687,11 @@ async def turns(count: int) -> None:
 class Runner:
     """Runs a world in a loop of its own, step by step."""
 
-    def __init__(self) -> None:
+    def __init__(self, processes: int = 1) -> None:
         self.loop = VirtualLoop()
         self.unseen: list[BaseException] = []
         self.loop.set_exception_handler(self._keep)
-        self.world = World(self.loop)
+        self.world = World(self.loop, processes)
         self.run(self.world.start())
 
     def run(self, work: Coroutine[Any, Any, None]) -> None:
@@ -783,9 +710,9 @@ class Runner:
 
     def close(self) -> None:
         """End what is under way."""
-        tasks = asyncio.all_tasks(self.loop)
-        for task in tasks:
-            task.cancel()
-        if tasks:
-            self.loop.run_until_complete(asyncio.wait(tasks))
+        while tasks := asyncio.all_tasks(self.loop):
+            # Again: what ends may ask a broker something that does not answer.
+            for task in tasks:
+                task.cancel()
+            self.loop.run_until_complete(turns(4))
         self.loop.close()
