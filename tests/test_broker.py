@@ -368,6 +368,23 @@ async def test_rule_6_no_cursor_outlives_its_record_when_everything_stood_still(
         await desk.broker.detach("p", Owner(f"d{seconds}", 2), left=True)
 
 
+async def test_rule_6_nor_that_of_a_page_that_was_ended_while_it_was_attached(open_desk: OpenDesk) -> None:
+    for seconds in range(1, 4):
+        desk = await open_desk()
+        await desk.attach(document=f"d{seconds}")
+        assert (await desk.broker.claim_send("p", f"d{seconds}", 1)).granted
+        await desk.pass_time(100)
+        await desk.settle()
+        cursor = desk.broker.position
+        await desk.broker.end("p")
+        await desk.jump(30 * seconds)
+        await desk.pass_time(30)
+        attached = await desk.attach(document=f"d{seconds}", attempt=2, cursor=cursor)
+        claim = await desk.broker.claim_send("p", f"d{seconds}", 1)
+        assert attached.replay.lost == "expired" or not claim.granted
+        await desk.broker.detach("p", Owner(f"d{seconds}", 2), left=True)
+
+
 async def test_rule_6_also_after_a_goodbye_a_document_that_could_resume_finds_its_topics(open_desk: OpenDesk) -> None:
     desk = await open_desk()
     await desk.attach()

@@ -103,13 +103,6 @@ REDIS_MUTANTS: Final = (
         RULES,
     ),
     Mutant(
-        "redis rule 5: a channel is cut for itself",
-        READING,
-        "                upto = math.min(upto, last)\n",
-        "",
-        BOTH,
-    ),
-    Mutant(
         "redis rule 5: a limited read claims to reach the head",
         READING,
         "            upto = found[index - 1][1]\n",

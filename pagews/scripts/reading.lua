@@ -35,21 +35,15 @@ local function read(cursor_epoch, cursors, limit)
                 size = size + #entry[2][8]
                 found[#found + 1] = { last, entry[2][6], entry[2][8] }
             end
-            if #entries == CHUNK and size > limit then
-                -- Rule 5: a cut is at one number for all channels.
-                upto = math.min(upto, last)
-                more = 1
-            end
+            -- Whatever is left behind that is beyond the cut below too.
         until #entries < CHUNK or size > limit
     end
     table.sort(found, function(one, other) return one[1] < other[1] end)
     local answer, size = { '', '', 0 }, 0
     for index, entry in ipairs(found) do
-        if entry[1] > upto then
-            break
-        end
         size = size + #entry[3]
         if size > limit and index > 1 then
+            -- Rule 5: a cut is at one number for all channels.
             upto = found[index - 1][1]
             more = 1
             break
