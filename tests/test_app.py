@@ -38,6 +38,8 @@ async def no_coroutine(request: web.Request) -> str | None:
         ({"handler": pagews.WebSocketHandler}, "subclass of pagews.PageHandler"),
         ({"handler": pagews.PageHandler()}, "subclass of pagews.PageHandler"),
         ({"delegates": [object()]}, "give a pagews.DelegateTableDef"),
+        ({"trusted_proxies": "127.0.0.1"}, "give a list, ['127.0.0.1']"),
+        ({"trusted_proxies": ["localhost"]}, "'10.0.0.0/8'"),
     ],
 )
 def test_mistakes_that_setup_finds(options: dict[str, Any], what_to_do: str, monkeypatch: pytest.MonkeyPatch) -> None:

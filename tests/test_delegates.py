@@ -10,7 +10,7 @@ from typing import Any, TypedDict
 import msgspec
 import pytest
 
-from pagews import ConfigurationError, DelegateError, DelegateTableDef, RemoteError
+from pagews import ConfigurationError, DelegateError, DelegateTableDef, NotAuthorized, RemoteError
 from pagews.counters import Counters
 from pagews.delegates import Delegates, Outcome
 
@@ -215,3 +215,76 @@ async def test_a_cancelled_task_that_a_delegate_waits_for_is_a_failure_and_not_t
     running.cancel()
     with pytest.raises(asyncio.CancelledError):
         await running
+
+
+# --- what a delegate requires -----------------------------------------------------------------------------------------
+
+
+async def yes(page: Any) -> bool:
+    return True
+
+
+async def no(page: Any) -> bool:
+    return False
+
+
+async def raises(page: Any) -> bool:
+    raise NotAuthorized(f"not {page}")
+
+
+@pytest.mark.parametrize("of_table", [None, yes, no, raises])
+@pytest.mark.parametrize("of_delegate", [None, yes, no, raises])
+async def test_a_delegate_runs_for_who_meets_all_that_is_required(of_table: Any, of_delegate: Any) -> None:
+    table = DelegateTableDef(requires=of_table)
+
+    @table.on("point", requires=of_delegate)
+    async def point(page: Any, data: Point) -> int:
+        return data.x
+
+    outcome = await delegates(table).run("point", "the page", {"x": 7})
+
+    is_met = {of_table, of_delegate} <= {None, yes}
+    refusal = Outcome(code="not-authorized", message="the application does not let this page do that")
+    assert outcome == (Outcome(7) if is_met else refusal)
+
+
+async def test_a_delegate_may_refuse_by_itself() -> None:
+    table = DelegateTableDef()
+    counters = Counters()
+
+    @table.on("delete")
+    async def delete(page: Any, data: Any) -> None:
+        raise NotAuthorized("row 7 belongs to somebody else")
+
+    made = Delegates(counters, 5.0, 1000)
+    made.add(table)
+
+    assert (await made.run("delete", "the page", 7)).code == "not-authorized"
+    assert counters.refused == {"delegate": 1}
+    assert counters.failed == {}
+
+
+async def test_a_requirement_that_fails_lets_nobody_in(caplog: pytest.LogCaptureFixture) -> None:
+    async def broken(page: Any) -> bool:
+        raise LookupError("no database")
+
+    table = DelegateTableDef(requires=broken)
+    ran = []
+
+    @table.on("point")
+    async def point(page: Any, data: Any) -> None:
+        ran.append(data)
+
+    assert await delegates(table).run("point", "the page", 7) == Outcome(
+        code="internal", message="the server's delegate failed"
+    )
+    assert ran == []
+    assert "no database" in caplog.text
+
+
+@pytest.mark.parametrize("requires", [lambda page: True, "user", 7])
+def test_what_is_no_requirement(requires: Any) -> None:
+    with pytest.raises(ConfigurationError, match=r"requires=.*async def"):
+        DelegateTableDef(requires=requires)
+    with pytest.raises(ConfigurationError, match=r"requires=.*async def"):
+        DelegateTableDef().on("point", requires=requires)

@@ -44,6 +44,18 @@ def test_a_post_has_room_for_one_message() -> None:
         Limits(message_up=512 * 1024)
 
 
+def test_a_page_that_comes_back_may_repeat_what_the_client_keeps(root: Path) -> None:
+    most = [
+        re.search(r"^const MOST = (\d+);$", (root / f"static/{name}.js").read_text(), re.MULTILINE)
+        for name in ("outbox", "answers")
+    ]
+    needed = 1 + sum(int(found[1]) for found in most if found is not None)
+    assert all(most)
+    assert Limits(burst=needed).burst == needed
+    with pytest.raises(ConfigurationError, match=f"burst={needed - 1}.*at least {needed}"):
+        Limits(burst=needed - 1)
+
+
 def test_a_bound_stays_what_it_is() -> None:
     with pytest.raises(FrozenInstanceError):
         Limits().retention = 1.0  # type: ignore[misc]  # the mistake that is tested
