@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Final, NamedTuple, NoReturn
 
 import aiohttp_session
@@ -16,6 +17,7 @@ from .broker import is_revoked
 from .encryption import Encryption
 from .errors import BrokerUnavailable, ConfigurationError
 from .node import Node
+from .private import private
 from .targets import Address, check_name
 from .tokens import new_id
 
@@ -33,6 +35,7 @@ GAP: Final = 5.0
 UserFunction = Callable[[web.Request], Awaitable[str | None]]
 
 
+@private
 class Identity(NamedTuple):
     """The browser session (None: it has none yet), its user (None: not logged in), since when, and until when the
     storage keeps it (None: it does not say), both by the wall clock.
@@ -63,7 +66,7 @@ class CookieStorage(AbstractStorage):
         if raw is not None:
             try:
                 return Session(None, data=msgspec.json.decode(raw, type=SessionData), new=False)
-            except msgspec.DecodeError:
+            except (msgspec.DecodeError, ValueError):
                 pass  # a view has put NaN into it
         # None came, or one of an expired key, tampered with, or no cookie of ours: a fresh session.
         return Session(None, data=None, new=True)
@@ -74,6 +77,7 @@ class CookieStorage(AbstractStorage):
         self.save_cookie(response, self._encryption.encrypt(text.encode()) if text else "")
 
 
+@private
 class ReadOnlySession(Session):
     """The session as a socket sees it. An open socket cannot set a cookie, so what is written would be lost."""
 
@@ -108,13 +112,15 @@ def _end(session: Session) -> float | None:
     return None if session.max_age is None else session.created + session.max_age + 1
 
 
-def _writable(session: Session) -> Session:
-    """aiohttp-session gives one that has ended without its data, and with its old beginning: what is written into that
-    would have ended too.
-    """
-    if session.empty:
-        session.invalidate()
-    return session
+@contextmanager
+def _checking() -> Iterator[None]:
+    """Whether a session has ended is not known while the broker is away: it may be neither accepted nor refused."""
+    try:
+        yield
+    except BrokerUnavailable as error:
+        raise web.HTTPServiceUnavailable(
+            text="The session cannot be checked at the moment.\n", headers={"Retry-After": "2"}
+        ) from error
 
 
 def _refuse_to_write() -> NoReturn:
@@ -146,13 +152,20 @@ class Identities:
         known = self.known(request)
         if known is not None:
             return known
-        try:
+        with _checking():
             return await self._read(request)
-        except BrokerUnavailable as error:
-            # Whether it has ended is not known: it may be neither accepted nor refused.
-            raise web.HTTPServiceUnavailable(
-                text="The session cannot be checked at the moment.\n", headers={"Retry-After": "2"}
-            ) from error
+
+    async def lasts(self, request: web.Request) -> bool:
+        """Whether the session and the login of a request that took its time, read at its beginning, are accepted still.
+
+        Raises:
+            web.HTTPServiceUnavailable: the broker is away.
+        """
+        identity = self.known(request)
+        if identity is None or identity.session_id is None:
+            return False
+        with _checking():
+            return not await self.is_revoked(identity.session_id, identity.user_id, identity.since)
 
     async def _read(self, request: web.Request) -> Identity:
         session = await aiohttp_session.get_session(request)
@@ -196,7 +209,7 @@ class Identities:
         if identity.session_id is not None:
             return identity
         identity = identity._replace(session_id=new_id())
-        session = _writable(request[aiohttp_session.SESSION_KEY])
+        session: Session = request[aiohttp_session.SESSION_KEY]
         if identity.user_id is None:
             session.pop(USER_ID, None)  # of a login that was revoked
         session.pop(BEFORE, None)
@@ -207,7 +220,7 @@ class Identities:
     async def login(self, request: web.Request, user_id: str) -> None:
         if self._user is not None:
             raise ConfigurationError("setup(user=...) says who is logged in: use rotate_session() instead of login()")
-        session = _writable(await aiohttp_session.get_session(request))
+        session = await aiohttp_session.get_session(request)
         session[USER_ID] = check_name("a user id", user_id)
         await self.rotate(request)
 
@@ -218,12 +231,11 @@ class Identities:
 
     async def rotate(self, request: web.Request) -> None:
         """A new session id; the pages of the old one are closed with 4503, and it is not accepted again."""
-        session = _writable(await aiohttp_session.get_session(request))
+        session = await aiohttp_session.get_session(request)
         old = session.get(SESSION_ID)
         identity = Identity(new_id(), await self._user_of(request, session), time.time())
         session[SESSION_ID], session[SINCE] = identity.session_id, identity.since
         request[_IDENTITY] = identity
-        session.pop(BEFORE, None)
         if isinstance(old, str):
             session[BEFORE] = old
             await self.node.revoke(Address.session(old).channel)

@@ -45,9 +45,9 @@ class RenderedPage(Page):
 
     __slots__ = ("_cursor", "_identity")
 
-    def __init__(self, site: Site, identity: Identity, cursor: Position) -> None:
+    def __init__(self, site: Site, identity: Identity, cursor: Position, page_id: str) -> None:
         assert identity.session_id is not None  # ensure_session has been called
-        super().__init__(site.publisher, new_id(), identity.session_id, identity.user_id, ())
+        super().__init__(site.publisher, page_id, identity.session_id, identity.user_id, ())
         self._identity = identity
         self._cursor = cursor
 
@@ -101,11 +101,11 @@ async def open_page(request: web.Request, *, topics: Iterable[str] = ()) -> Page
     return _open(request, site, topics)
 
 
-async def page_token(request: web.Request) -> str:
-    """The token of a page that this request opens."""
+async def page_token(request: web.Request, page_id: str | None = None) -> str:
+    """The token of a page that this request opens. `page_id`: None: a new one."""
     site = get_site(request)
     await site.identities.load(request)
-    return _open(request, site, ()).token(site)
+    return _open(request, site, (), page_id).token(site)
 
 
 def script_tag(
@@ -233,7 +233,7 @@ def _page_of_request(what: str, instead: str) -> RenderedPage:
     return _open(request, get_site(request), ())
 
 
-def _open(request: web.Request, site: Site, topics: Iterable[str]) -> RenderedPage:
+def _open(request: web.Request, site: Site, topics: Iterable[str], page_id: str | None = None) -> RenderedPage:
     page, identity = request.get(_PAGE), site.identities.known(request)
     if page is None or (identity is not None and page.session.id != identity.session_id):
         # Also when the session was rotated since: the page would be one of the session that has ended.
@@ -242,7 +242,7 @@ def _open(request: web.Request, site: Site, topics: Iterable[str]) -> RenderedPa
                 "the request does not accept HTML, so its template needs 'await pagews.open_page(request)' before it"
             )
         identity = site.identities.ensure_session(request, identity)
-        page = RenderedPage(site, identity, request.get(_POSITION) or site.node.broker.head)
+        page = RenderedPage(site, identity, request.get(_POSITION) or site.node.broker.head, page_id or new_id())
         request[_PAGE] = page
     page.listen(topics)
     return page

@@ -31,10 +31,14 @@ export class Attachment {
   #attempt = 0;
   #epoch = "";
 
-  /** @param {string | null} token */
-  constructor(token) {
+  /**
+   * @param {string | null} token
+   * @param {string | null} [before]  that of the page in whose place this one comes
+   */
+  constructor(token, before = null) {
     this.ready.catch(() => {});
     this.token = token;
+    this.before = before;
   }
 
   /** The identity of the log, by the last welcome. */

@@ -129,6 +129,11 @@ export class Link {
     this.#dial();
   }
 
+  /** Comes back after `close()`, not at once: who is sent away again and again comes ever less often. */
+  comeBack() {
+    this.#later(0);
+  }
+
   /** Says goodbye and stays away until `connect()`. */
   close() {
     this.write(BYE);
@@ -375,8 +380,9 @@ export class Link {
       }
     } else {
       const { code, reason } = renewal.refused;
-      if (cause !== null) this.#end({ code: cause.code, reason });
-      else if (code === BAD_TOKEN || code === IDENTITY) this.#end({ code, reason });
+      // Who was away while the identity changed is told at the hello that the token is not good, and here why.
+      if (code === IDENTITY || (cause === null && code === BAD_TOKEN)) this.#end({ code, reason });
+      else if (cause !== null) this.#end({ code: cause.code, reason });
       else {
         this.#later(0);
         this.#host.refused({ code, reason });

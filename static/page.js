@@ -105,7 +105,7 @@ export class Page extends EventTarget {
         trace: (direction, message) => this.#debug.trace(direction, message),
       },
       new Choice(transports, transport, clock),
-      () => renew(http, this.#attachment.token),
+      () => renew(http, this.#attachment),
       clock,
     );
     this.#outbox = new Outbox((frame) => this.#link.write(frame), clock);
@@ -216,10 +216,12 @@ export class Page extends EventTarget {
     checkName("a delegate", delegate);
     if (this.#over !== null) throw this.#over;
     this.#uploads++;
+    // Of another page, which may be another user's, it is none, however long it waits for its turn.
+    const attachment = this.#attachment;
     try {
-      if (this.#attachment.token === null) await unlessAborted(this.ready, options?.signal);
+      if (attachment.token === null) await unlessAborted(attachment.ready, options?.signal);
       const send = () => {
-        const { id, token, document, epoch } = this.#attachment;
+        const { id, token, document, epoch } = attachment;
         // A browser repeats a request whose connection broke before the answer. Of an attached page the server sees it.
         const once = id === null ? {} : { document, epoch, id: `${this.#outbox.takeId()}` };
         return upload(`${this.#base}/form`, { token: token ?? "", delegate, ...once }, fields, options);
@@ -281,13 +283,18 @@ export class Page extends EventTarget {
    * @returns {Promise<undefined>} the new `ready`
    */
   restart() {
-    if (!this.#included) return this.ready;
-    this.close();
-    this.#attachment = new Attachment(null);
-    this.#answers.clear();
-    this.#delegates.drop();
-    this.reconnect();
-    return this.ready;
+    return this.#begin(null);
+  }
+
+  /**
+   * Takes on the identity that the browser has now, as a page of its own: what was of the old one ends as by `restart()`.
+   * Its id stays where nobody was logged in before, or the same user. For a page that was closed because its session
+   * has ended; waits while the server says that the new session's cookie may be on its way.
+   *
+   * @returns {Promise<undefined>} the new `ready`
+   */
+  adopt() {
+    return this.#begin(this.#attachment.token ?? this.#attachment.before);
   }
 
   /**
@@ -326,6 +333,22 @@ export class Page extends EventTarget {
   /** The document ends: says so, and leaves the rest to its end. */
   bye() {
     this.#link.close();
+  }
+
+  /**
+   * @param {string | null} before  the token of the page in whose place the new one comes
+   * @returns {Promise<undefined>}
+   */
+  #begin(before) {
+    if (!this.#included) return this.ready;
+    this.close();
+    this.#attachment = new Attachment(null, before);
+    this.#answers.clear();
+    this.#delegates.drop();
+    this.#over = null;
+    if (before === null) this.#link.reconnect();
+    else this.#link.comeBack();
+    return this.ready;
   }
 
   /**

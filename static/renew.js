@@ -14,14 +14,16 @@ const PATIENCE = 10_000;
  * Asks the server for a fresh token, or why it refuses the page.
  *
  * @param {import("./request.js").Http} http
- * @param {string | null} token  null: the page has none yet
+ * @param {{token: string | null, before: string | null}} page  without a token it has none yet, and takes that of the
+ *   identity that the browser has now, in place of the one before
  * @returns {Promise<Renewal>}
  */
-export async function renew(http, token) {
+export async function renew(http, { token, before }) {
+  const asked = token === null && before !== null ? { token: before, adopt: true } : { token };
   const abort = new AbortController();
   const cancel = http.clock.after(PATIENCE, () => abort.abort());
   try {
-    const response = await request(http, "renew", JSON.stringify({ token }), abort.signal);
+    const response = await request(http, "renew", JSON.stringify(asked), abort.signal);
     if (response.status >= 500 || response.status === 429) {
       return { after: delayOf(response.headers.get("retry-after")) };
     }

@@ -55,7 +55,9 @@ async def test_refusals_say_the_close_code(aiohttp_client: AiohttpClient) -> Non
     assert get_site(app).counters.refused["renewal"] == 3
 
 
-@pytest.mark.parametrize("body", [b"", b"{", b"[]", b'{"token":1}', b"\xff", b"[" * 100_000, b'{"tok'])
+@pytest.mark.parametrize(
+    "body", [b"", b"{", b"[]", b'{"token":1}', b'{"token":"x","adopt":1}', b"\xff", b"[" * 100_000, b'{"tok']
+)
 async def test_bodies_that_are_none(aiohttp_client: AiohttpClient, body: bytes) -> None:
     client = await aiohttp_client(application())
     headers = {"Content-Type": "application/json"}

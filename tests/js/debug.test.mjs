@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { setUp } from "./support/peer.mjs";
 
-test("debug shows frames both ways, and no token", (context) => {
+test("threat 9: debug shows frames both ways, and no token", (context) => {
   const debug = context.mock.method(console, "debug", () => {});
   const peer = setUp({ token: "SECRET1" });
   peer.page.debug();

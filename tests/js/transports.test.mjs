@@ -514,7 +514,7 @@ describe("restart()", () => {
     assert.notEqual(hello.document, first.document);
     await ready;
     assert.deepEqual([peer.page.id, peer.page.state], ["p2", "open"]);
-    peer.page.on("late", () => assert.fail("it was for the page before"));
+    peer.page.on("late", (data) => void heard.push(data));
     peer.socket.say("push", 1, "page", "kept", "new");
     await settled();
     assert.deepEqual(heard, ["new"]);
