@@ -27,6 +27,7 @@ async def add_headers(request: web.Request, response: web.StreamResponse) -> Non
             f"script-src {script}",
             "style-src 'self'",
             "require-trusted-types-for 'script'",
+            "trusted-types pagews",
             "base-uri 'none'",
             "object-src 'none'",
             "form-action 'self'",

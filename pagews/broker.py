@@ -12,6 +12,7 @@ from typing import NamedTuple, Protocol
 
 from .log import Replay
 from .page import Claim, Owner
+from .private import private
 from .targets import Address
 from .wire import Draft, Message, Push
 
@@ -36,6 +37,7 @@ class Control(NamedTuple):
 Filed = Push | Control
 
 
+@private
 class Answer(NamedTuple):
     """A page's answer to a push with a receipt."""
 
@@ -47,6 +49,7 @@ class Answer(NamedTuple):
     value: object
 
 
+@private
 class Presence(NamedTuple):
     """A page that is attached, wherever. `topics`: each with the number since when."""
 
@@ -97,6 +100,7 @@ class Position(NamedTuple):
     seq: int
 
 
+@private
 class Attach(NamedTuple):
     """What a node asks for when a page says hello.
 

@@ -14,6 +14,8 @@ from typing import Generic, Literal, NamedTuple, Protocol, TypeVar
 
 from msgspec import Struct
 
+from .private import private
+
 
 class Fileable(Protocol):
     """What can be filed: it knows its number and its bytes."""
@@ -30,6 +32,7 @@ M = TypeVar("M", bound=Fileable)
 Lost = Literal["epoch", "expired", "trimmed"]
 
 
+@private
 class Entry(Struct, Generic[M], eq=False, gc=False):
     """A number with its message. `prev` is the number before it on the same channel, 0 when there was none.
 
@@ -61,6 +64,7 @@ class Replay(NamedTuple, Generic[M]):
     more: bool
 
 
+@private
 class Tick(NamedTuple):
     """A number that time took. `channels` had entries since the tick before."""
 

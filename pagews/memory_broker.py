@@ -16,6 +16,7 @@ from .errors import LimitExceeded, PageGone
 from .limits import Limits
 from .log import Log, Replay
 from .page import Claim, Owner, contend, cursors
+from .private import private
 from .sends import Results, Sends
 from .targets import Address
 from .variables import Variables, appended, increased
@@ -29,6 +30,7 @@ RECORD_RETRY: Final = 1.0
 KEYS: Final = 100_000
 
 
+@private
 @dataclass(slots=True)
 class _Record:
     """What is kept of a page from its first attach, join, variable or task until it is gone.

@@ -19,6 +19,7 @@ from .limits import Limits, check_seconds
 from .memory_broker import MemoryBroker
 from .node import Node
 from .page import PageSession
+from .private import without_password
 from .push_targets import IdentityTarget, Page, PageTarget, Qos, Target
 from .receipts import Receipt, Receipts
 from .targets import Address, check_name
@@ -303,9 +304,13 @@ def _broker(broker: str | Broker, limits: Limits) -> Broker:
         try:
             from .redis_broker import RedisBroker
         except ModuleNotFoundError as error:
-            raise ConfigurationError(f"broker={broker!r}: pip install 'pagews[redis]' ({error})") from error
+            raise ConfigurationError(
+                f"broker={without_password(broker)!r}: pip install 'pagews[redis]' ({error})"
+            ) from error
         return RedisBroker(broker, limits)
-    raise ConfigurationError(f"broker={broker!r}: give 'memory://', 'redis://HOST:PORT' or a pagews.Broker")
+    raise ConfigurationError(
+        f"broker={without_password(str(broker))!r}: give 'memory://', 'redis://HOST:PORT' or a pagews.Broker"
+    )
 
 
 def _no_page() -> str:

@@ -9,8 +9,10 @@ from contextlib import suppress
 from typing import Any, NamedTuple
 
 from .broker import Answer
+from .private import private
 
 
+@private
 class Ack(NamedTuple):
     """One page's answer: `value` is what its delegate returned, or with `ok` False the `RemoteError` it threw."""
 

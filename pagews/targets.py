@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Literal, NamedTuple, Self
 
+from .private import private
+
 Kind = Literal["page", "session", "user", "topic"]
 
 NAME_LENGTH = 200
@@ -34,6 +36,7 @@ def check_topics(topics: Collection[str]) -> None:
         raise ValueError(f"the names of the page's topics have {size} bytes, the limit is {TOPICS_SIZE}: shorten them")
 
 
+@private
 class Address(NamedTuple):
     """A target as data. Its channel is its name in the log; `to` is what the browser is told."""
 

@@ -16,6 +16,7 @@ from msgspec import Struct
 
 from .encryption import Encryption
 from .errors import ConfigurationError
+from .private import private
 
 ENVIRONMENT: Final = "PAGEWS_SECRET_KEY"
 
@@ -65,6 +66,7 @@ def read_keys(secret_key: SecretKey) -> list[bytes]:
     return keys
 
 
+@private
 class Token(Struct, frozen=True, array_like=True, tag="page1"):
     """What a page token says. `since`: when the session or login began; `issued`: both in wall-clock seconds."""
 

@@ -42,7 +42,7 @@ class Upload:
         self.file: SpooledTemporaryFile[bytes] = SpooledTemporaryFile(max_size=IN_MEMORY)  # noqa: SIM115  # it stays open
 
     def __repr__(self) -> str:
-        return f"<Upload {self.filename!r} {self.content_type} {self.size} bytes>"
+        return f"<Upload, {self.size} bytes>"
 
     async def read(self) -> bytes:
         """All of it, as bytes in memory.

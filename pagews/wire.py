@@ -14,6 +14,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from .errors import EncodingError, MessageTooLarge, ProtocolError
+from .private import private
 from .targets import NAME_LENGTH
 
 SUBPROTOCOL: Final = "pagews.v1"
@@ -182,6 +183,7 @@ def encode_data(data: object, limit: int) -> bytes:
     return raw
 
 
+@private
 class Draft(NamedTuple):
     """A push that is encoded but has no number yet."""
 
@@ -316,6 +318,7 @@ _Id = Annotated[int, Meta(ge=1, le=MAX_INTEGER)]
 _Seq = Annotated[int, Meta(ge=0, le=MAX_INTEGER)]
 
 
+@private
 class HelloFields(Struct, frozen=True):
     """What a page says of itself when it attaches. `wait`: of a poll, to be answered when there is something new."""
 
@@ -332,6 +335,7 @@ class Hello(Struct, frozen=True, array_like=True, tag="hello"):
     fields: HelloFields
 
 
+@private
 class Send(Struct, frozen=True, array_like=True, tag="send"):
     id: _Id
     qos: Annotated[int, Meta(ge=0, le=2)]
@@ -339,6 +343,7 @@ class Send(Struct, frozen=True, array_like=True, tag="send"):
     data: Any
 
 
+@private
 class Ack(Struct, frozen=True, array_like=True, tag="ack"):
     """The answer to a push with a receipt; with `ok` False, `value` is an `ErrorFields`."""
 
@@ -347,6 +352,7 @@ class Ack(Struct, frozen=True, array_like=True, tag="ack"):
     value: Any
 
 
+@private
 class ErrorFields(Struct, frozen=True):
     """What an answer that is an error says."""
 

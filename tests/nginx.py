@@ -29,8 +29,11 @@ from tests.markdown import ROOT, blocks
 
 GUIDE: Final = "docs/how-to/behind-a-proxy.md"
 
-#: What the guide shows for nginx: a whole server, a location for what pages ask for, a server that strips a path.
-SERVER, PAGEWS_LOCATION, SHOP_SERVER = (block.code for block in blocks(ROOT / GUIDE) if block.language == "nginx")
+#: What the guide shows for nginx: a whole server, a location for what pages ask for, a line that tells of visitors, a
+#: server that strips a path.
+SERVER, PAGEWS_LOCATION, FORWARDED, SHOP_SERVER = (
+    block.code for block in blocks(ROOT / GUIDE) if block.language == "nginx"
+)
 
 #: Seconds that nginx may take to start, or to end.
 PATIENCE: Final = 10.0

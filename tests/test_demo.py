@@ -42,7 +42,7 @@ async def test_page_answers_under_a_strict_policy(browser: Browser, path: str) -
     nonces = re.findall(r"'nonce-([^']+)'", policy)
     assert set(re.findall(r'<script[^>]* nonce="([^"]+)"', html)) == set(nonces)
     assert len(re.findall(r"<script", html)) == (3 if nonces else 0)
-    assert "require-trusted-types-for 'script'" in policy
+    assert "require-trusted-types-for 'script'; trusted-types pagews;" in policy
     assert "unsafe" not in policy
     assert not re.search(r"\sstyle=|<style|\son\w+=", html)
 

@@ -7,16 +7,18 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import pytest
 
 import pagews
 from pagews import DelegateTableDef, Limits
-from tests.nginx import SERVER, Nginx, plain, without
+from tests.nginx import FORWARDED, SERVER, Nginx, plain, within, without
 from tests.sites import Detached, TestSite, serving
-from tests.wire_client import Transport, Visitor
+from tests.wire_client import Transport, Visitor, new_document
 
 delegates = DelegateTableDef()
 
@@ -71,6 +73,50 @@ async def test_other_sites_are_refused_and_this_one_is_not(nginx: Nginx) -> None
         assert statuses == [200, 200, 403, 403]
 
 
+async def test_every_address_knows_its_own_origin_behind_tls(
+    nginx_program: Path, tmp_path: Path, site: TestSite
+) -> None:
+    jar = aiohttp.CookieJar(unsafe=True)
+    async with (
+        Nginx(nginx_program, tmp_path, SERVER, site.port) as nginx,
+        # Nobody vouches for the certificate of a test.
+        aiohttp.ClientSession(f"{nginx.url}/", connector=aiohttp.TCPConnector(ssl=False), cookie_jar=jar) as client,
+    ):
+        assert nginx.url.startswith("https://")
+        async with client.get("/") as response:
+            [token] = re.findall(r'data-page="([^"]+)"', await response.text())
+        hello = ["hello", {"token": token, "document": new_document(), "attempt": 1, "transport": "poll"}]
+        form = {"pagews.token": token, "pagews.delegate": "echo", "pagews.back": "/", "text": "x"}
+        requests: dict[str, dict[str, Any]] = {
+            "stream": {"json": hello},
+            "poll": {"json": hello},
+            "post": {"json": [hello, ["send", 1, 1, "echo", "x"]]},
+            "renew": {"json": {"token": token}},
+            "form": {"data": form, "allow_redirects": False},
+        }
+
+        async def statuses(origin: str) -> dict[str, int]:
+            found = {}
+            for path, body in requests.items():
+                async with client.post(f"/pagews/{path}", headers={"Origin": origin}, **body) as response:
+                    found[path] = response.status
+            try:
+                async with client.ws_connect("/pagews/socket", origin=origin, protocols=["pagews.v1"]):
+                    found["socket"] = 101
+            except aiohttp.WSServerHandshakeError as error:
+                found["socket"] = error.status
+            return found
+
+        port = nginx.url.rpartition(":")[2]
+        foreign = ["https://example.com", f"https://127.0.0.1.example.com:{port}", "https://127.0.0.1", "null"]
+        for origin in foreign:
+            assert set((await statuses(origin)).values()) == {403}
+        assert site.publisher.statistics().refused == {"origin": len(foreign) * (len(requests) + 1)}
+        assert site.publisher.statistics().attached == 0
+        taken = dict.fromkeys(requests, 200) | {"form": 303, "socket": 101}
+        assert await statuses(nginx.url) == taken
+
+
 async def test_a_proxy_that_does_not_keep_the_host(nginx_program: Path, tmp_path: Path) -> None:
     settings = without(plain(SERVER), "proxy_set_header Host")
     for allowed, status in ([], 403), (["https://example.org"], 200):
@@ -83,6 +129,29 @@ async def test_a_proxy_that_does_not_keep_the_host(nginx_program: Path, tmp_path
         ):
             token = {"token": await visitor.token()}
             assert (await visitor.renew(token, headers={"Origin": "https://example.org"}))[0] == status
+
+
+async def test_visitors_are_told_apart(nginx_program: Path, tmp_path: Path) -> None:
+    site = TestSite(trusted_proxies=["127.0.0.1"], limits=Limits(address_sockets=1))
+    async with (
+        serving(site),
+        Nginx(nginx_program, tmp_path, within(plain(SERVER), FORWARDED), site.port) as nginx,
+        aiohttp.ClientSession(nginx.url) as client,
+        AsyncExitStack() as sockets,
+    ):
+
+        async def come(address: str) -> None:
+            # As by a proxy of one's own in front of this one.
+            headers = {"X-Forwarded-For": address}
+            await sockets.enter_async_context(
+                client.ws_connect("/pagews/socket", headers=headers, protocols=["pagews.v1"])
+            )
+
+        await come("203.0.113.1")
+        await come("203.0.113.2")
+        with pytest.raises(aiohttp.WSServerHandshakeError) as refusal:
+            await come("203.0.113.1")
+        assert refusal.value.status == 503
 
 
 async def test_a_form_that_is_larger_than_nginx_takes_unasked(nginx_program: Path, tmp_path: Path) -> None:

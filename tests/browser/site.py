@@ -65,6 +65,38 @@ _TEMPLATES: Final = {
 {{ pagews_script(nonce=nonce, transport=transport) }}
 </html>
 """,
+    # Everything by which a text becomes code.
+    "forbidden.html": """<!doctype html>
+<html lang="en">
+<title>A page with what the policy forbids</title>
+<script>ran("inline")</script>
+<script nonce="of-another-response">ran("nonce")</script>
+<body onload="ran('handler')">
+<a href="javascript:ran('link')">A link</a>
+<script nonce="{{ nonce }}">
+  const tries = {
+    eval: () => eval("ran('eval')"),
+    Function: () => new Function("ran('Function')")(),
+    setTimeout: () => setTimeout("ran('setTimeout')"),
+    innerHTML: () => { document.body.innerHTML = "<img src='x' onerror='ran(`innerHTML`)'>"; },
+    text: () => { document.createElement("script").text = "ran('text')"; },
+    src: () => { document.createElement("script").src = "data:text/javascript,ran('src')"; },
+    createPolicy: () => trustedTypes.createPolicy("another", { createHTML: (text) => text }),
+  };
+  const outcomes = {};
+  for (const [name, attempt] of Object.entries(tries)) {
+    try {
+      attempt();
+      outcomes[name] = "done";
+    } catch (error) {
+      outcomes[name] = error.name;
+    }
+  }
+  told("tried", outcomes);
+</script>
+{{ pagews_script(nonce=nonce, transport=transport) }}
+</html>
+""",
 }
 
 

@@ -45,7 +45,7 @@ def tree(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     copy.mkdir()
     for name in ("pagews", "static", "templates"):
         shutil.copytree(root / name, copy / name, ignore=IGNORED)
-    for name in ("setup.cfg", "pyproject.toml", "README.md", "LICENSE"):
+    for name in ("setup.cfg", "pyproject.toml", "MANIFEST.in", "README.md", "SECURITY.md", "LICENSE"):
         shutil.copy(root / name, copy / name)
     return copy
 

@@ -74,3 +74,8 @@ def test_the_licence_goes_with_both(wheel: Path, sdist: Path) -> None:
     assert any(name.endswith("/LICENSE") for name in zipfile.ZipFile(wheel).namelist())
     with tarfile.open(sdist) as archive:
         assert any(name.endswith("/LICENSE") for name in archive.getnames())
+
+
+def test_the_security_policy_goes_with_the_source(sdist: Path) -> None:
+    with tarfile.open(sdist) as archive:
+        assert any(name.endswith("/SECURITY.md") for name in archive.getnames())
