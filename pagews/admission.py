@@ -4,24 +4,44 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Self
 
 from aiohttp import web
 
 from .addresses import Addresses
 from .counters import Counters
 from .limits import Limits
+from .private import private
 from .socket import Socket
 
 #: Seconds after which a browser may try again when this process takes no sockets.
 RETRY_AFTER: Final = 2
 
 
+@private
 class Visitor(NamedTuple):
     """By what a visitor's sockets are counted; None: not by this."""
 
     address: str | None = None
     session_id: str | None = None
+
+
+class Place:
+    """Room for one socket of a visitor: `with` lets go of it again, unless a socket has taken it by then."""
+
+    __slots__ = ("_sockets", "is_taken", "visitor")
+
+    def __init__(self, sockets: Sockets, visitor: Visitor) -> None:
+        self._sockets = sockets
+        self.visitor = visitor
+        self.is_taken = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if not self.is_taken:
+            self._sockets.let_go(self.visitor)
 
 
 class Sockets:
@@ -35,6 +55,7 @@ class Sockets:
         self._limits = limits
         self._counters = counters
         self._visitors: dict[Socket, Visitor] = {}
+        self._admitted = 0
         self._by_address: Counter[str] = Counter()
         self._by_session: Counter[str] = Counter()
 
@@ -57,7 +78,7 @@ class Sockets:
         """
         address, session_id = visitor
         refused = self._counters.refused
-        if len(self._visitors) >= self._limits.sockets:
+        if self._admitted >= self._limits.sockets:
             refused["sockets"] += 1
         elif address is not None and self._by_address[address] >= self._limits.address_sockets:
             refused["sockets of an address"] += 1
@@ -67,32 +88,34 @@ class Sockets:
             return
         raise web.HTTPServiceUnavailable(text="Too many sockets are open.\n", headers={"Retry-After": str(RETRY_AFTER)})
 
-    def admit(self, request: web.Request, session_id: str | None) -> Visitor:
-        """Count a visitor who is about to open a socket. Either `add` it, or `let_go` of the visitor.
+    def admit(self, request: web.Request, session_id: str | None) -> Place:
+        """Room for a visitor who is about to open a socket.
 
         Raises:
             web.HTTPServiceUnavailable: a ceiling is reached.
         """
         visitor = self.visitor(request, session_id)
         self.check(visitor)
-        if visitor.address is not None:
-            self._by_address[visitor.address] += 1
-        if session_id is not None:
-            self._by_session[session_id] += 1
-        return visitor
+        self._count(visitor, 1)
+        return Place(self, visitor)
 
     def let_go(self, visitor: Visitor) -> None:
-        """A visitor who was counted has no socket, or none any more."""
-        for counted, key in ((self._by_address, visitor.address), (self._by_session, visitor.session_id)):
-            if key is not None:
-                counted[key] -= 1
-                if not counted[key]:
-                    del counted[key]
+        """A visitor who was admitted has no socket, or none any more."""
+        self._count(visitor, -1)
 
-    def add(self, socket: Socket, visitor: Visitor) -> None:
+    def add(self, socket: Socket, place: Place) -> None:
         """The socket of a visitor who was admitted is open."""
-        self._visitors[socket] = visitor
+        place.is_taken = True
+        self._visitors[socket] = place.visitor
 
     def discard(self, socket: Socket) -> None:
         """A socket is over."""
         self.let_go(self._visitors.pop(socket))
+
+    def _count(self, visitor: Visitor, step: int) -> None:
+        self._admitted += step
+        for counted, key in ((self._by_address, visitor.address), (self._by_session, visitor.session_id)):
+            if key is not None:
+                counted[key] += step
+                if not counted[key]:
+                    del counted[key]

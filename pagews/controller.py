@@ -11,7 +11,7 @@ import aiohttp_session
 from aiohttp import WebSocketError, WSCloseCode, WSMessage, WSMsgType, web
 from aiohttp.abc import AbstractStreamWriter
 
-from .admission import RETRY_AFTER, Visitor
+from .admission import RETRY_AFTER
 from .errors import CloseCode, ConfigurationError
 from .handler import Context, WebSocketHandler
 from .identity import read_only
@@ -84,16 +84,11 @@ async def websocket_start(request: web.Request, handler: type[WebSocketHandler] 
         raise web.HTTPServiceUnavailable(text="About to stop.\n", headers={"Retry-After": str(RETRY_AFTER)})
     handler = handler or site.handler
     _check_subprotocol(request, handler, site)
-    visitor = site.sockets.admit(request, (await site.identities.load(request)).session_id)
     try:
         ws, socket, carrier = await _open(request, site, handler)
-    except BaseException as error:
-        site.sockets.let_go(visitor)
-        if isinstance(error, ConnectionError):
-            # The browser has gone during the upgrade, which aiohttp would log as an error.
-            return web.Response(status=400)
-        raise
-    await _run(socket, visitor, carrier, site, ws)
+    except ConnectionError:
+        return web.Response(status=400)  # the browser has gone during the upgrade, which aiohttp would log as an error
+    await _run(socket, carrier, site, ws)
     return ws
 
 
@@ -134,22 +129,22 @@ async def _open(
         timeout=CLOSE_TIME,
         autoping=False,  # control frames count among what a browser sends
     )
-    writer = await ws.prepare(request)
-    transport = request.transport
-    if transport is None:
-        raise ConnectionResetError("the browser has gone during the upgrade")
-    transport.set_write_buffer_limits(high=site.limits.high_water)
-    carrier = WebSocketCarrier(ws, writer, transport)
-    context = Context(request, read_only(await aiohttp_session.get_session(request)))
-    socket = Socket(handler(), context, carrier, site.node.output, site.counters, site.limits)
+    identity = await site.identities.load(request)
+    with site.sockets.admit(request, identity.session_id) as place:
+        writer = await ws.prepare(request)
+        transport = request.transport
+        if transport is None:
+            raise ConnectionResetError("the browser has gone during the upgrade")
+        transport.set_write_buffer_limits(high=site.limits.high_water)
+        carrier = WebSocketCarrier(ws, writer, transport)
+        context = Context(request, read_only(await aiohttp_session.get_session(request)))
+        socket = Socket(handler(), context, carrier, site.node.output, site.counters, site.limits)
+        site.enter(socket, place)
     return ws, socket, carrier
 
 
-async def _run(
-    socket: Socket, visitor: Visitor, carrier: WebSocketCarrier, site: Site, ws: web.WebSocketResponse
-) -> None:
+async def _run(socket: Socket, carrier: WebSocketCarrier, site: Site, ws: web.WebSocketResponse) -> None:
     """The receive loop. It waits for as long as the socket lives: few and small frames of the stack are memory."""
-    site.enter(socket, visitor)
     code: int = CloseCode.ABNORMAL
     try:
         await socket.start()
@@ -185,8 +180,8 @@ async def _answer(message: WSMessage, socket: Socket, ws: web.WebSocketResponse)
 def _close_code(error: object, ws: web.WebSocketResponse, site: Site) -> int:
     if not isinstance(error, WebSocketError):
         return ws.close_code or CloseCode.ABNORMAL
-    if error.code == WSCloseCode.MESSAGE_TOO_BIG:
-        site.counters.refused["message too big"] += 1
+    reason = "message too big" if error.code == WSCloseCode.MESSAGE_TOO_BIG else "malformed frame"
+    site.counters.refused[reason] += 1
     # aiohttp itself forgets the code of what it refuses while it closes.
     return error.code
 

@@ -13,16 +13,17 @@ from typing import Final
 import aiohttp_session
 from aiohttp import HttpVersion11, web
 
-from .admission import Visitor
+from .admission import Place
+from .answering import answer
 from .carriers import AnswerCarrier, StreamCarrier, Watch
 from .errors import CloseCode, ProtocolError, Return, returns
 from .handler import Context
 from .identity import read_only
 from .limits import MIB
-from .requests import HEADERS, TOKEN_BODY, read_json, read_slow_json, too_large
+from .requests import HEADERS, JSON, TOKEN_BODY, check_request, read_body, read_soon, too_large
 from .site import Site, get_site
 from .socket import Carrier, Socket
-from .text_frames import PADDING, read_batch, read_hello
+from .text_frames import PADDING, read_batch, read_hello, split_batch
 from .wire import Close, Message, Text, frame_payload
 
 #: Seconds for which a post waits for the results of what it brought ...
@@ -51,28 +52,24 @@ class _EventStream(web.StreamResponse):
 async def stream(request: web.Request) -> web.StreamResponse:
     """`POST /stream`: a hello in, the page's frames out for as long as the connection lives."""
     site = get_site(request)
-    hello = Text.encoded(await read_json(request, site, TOKEN_BODY))
-    visitor = await _admit(request, site)
     response = _EventStream()
-    try:
-        writer = await response.prepare(request)
-        await response.write(PADDING)
-    except BaseException as error:
-        site.sockets.let_go(visitor)
-        if isinstance(error, ConnectionError):
+    with await _admit(request, site) as place:
+        hello = Text.encoded(await read_soon(request, site, TOKEN_BODY))
+        try:
+            writer = await response.prepare(request)
+            await response.write(PADDING)
+        except ConnectionError:
             return response  # the browser has gone before its stream began, which aiohttp would log as an error
-        raise
-    assert writer is not None  # its body has not ended
-    transport = request.transport
-    if transport is None:
-        site.sockets.let_go(visitor)
-        return response
-    transport.set_write_buffer_limits(high=site.limits.high_water)
-    carrier = StreamCarrier(transport, writer, chunked=request.version >= HttpVersion11)
-    socket = (await _open(request, site, carrier, visitor)).socket
+        assert writer is not None  # its body has not ended
+        transport = request.transport
+        if transport is None:
+            return response
+        transport.set_write_buffer_limits(high=site.limits.high_water)
+        carrier = StreamCarrier(transport, writer, chunked=request.version >= HttpVersion11)
+        socket = (await _open(request, site, carrier, place)).socket
     watch = Watch(transport, carrier.end)
     try:
-        with _held(site, visitor.session_id) as is_free:
+        with _held(site, place.visitor.session_id) as is_free:
             await socket.start()
             if not is_free:
                 site.counters.refused["streams"] += 1
@@ -86,14 +83,14 @@ async def stream(request: web.Request) -> web.StreamResponse:
     return response
 
 
-async def poll(request: web.Request) -> web.Response:
+async def poll(request: web.Request) -> web.StreamResponse:
     """`POST /poll`: a hello in, the page's frames out as soon as there are some."""
     site = get_site(request)
-    hello = Text.encoded(await read_json(request, site, TOKEN_BODY))
-    fields = read_hello(hello)
     carrier = AnswerCarrier()
-    context = await _open(request, site, carrier, await _admit(request, site))
-    socket = context.socket
+    with await _admit(request, site) as place:
+        hello = Text.encoded(await read_soon(request, site, TOKEN_BODY))
+        context = await _open(request, site, carrier, place)
+    socket, fields = context.socket, read_hello(hello)
 
     stays = False
 
@@ -112,12 +109,15 @@ async def poll(request: web.Request) -> web.Response:
         socket.flush()
         if fields is not None and fields.wait:
             await _wait(request, site, carrier)
+        if site.node.draining:
+            # The connection is closed behind this answer, and nobody listens for the next one: it is said now.
+            socket.end(CloseCode.RESTART, site.node.return_later())
         body = carrier.answer()
         stays = not carrier.over.done()
+        return await answer(request, body, site.limits.stuck)
     finally:
         if not stays:
             await asyncio.shield(site.leave(socket, CloseCode.ABNORMAL))
-    return _json(body)
 
 
 async def _wait(request: web.Request, site: Site, carrier: AnswerCarrier) -> None:
@@ -136,20 +136,13 @@ async def _wait(request: web.Request, site: Site, carrier: AnswerCarrier) -> Non
         watch.stop()
 
 
-async def post(request: web.Request) -> web.Response:
+async def post(request: web.Request) -> web.StreamResponse:
     """`POST /post`: a hello and what a page has to say in, what comes of it out."""
     site = get_site(request)
-    body = await read_slow_json(request, site, site.limits.post)
-    messages: list[Message] = []
-    fault = None
-    try:
-        messages = read_batch(body)
-    except ProtocolError as error:
-        fault = error
-    if len(messages) > site.limits.post_frames:
-        raise too_large(site, len(messages), site.limits.post_frames, "messages")
     carrier = AnswerCarrier()
-    context = await _open(request, site, carrier, await _admit(request, site), attaches=False, high_water=ANSWER)
+    with await _admit(request, site) as place:
+        messages, fault = _read_messages(await read_body(request, site, site.limits.post), site)
+        context = await _open(request, site, carrier, place, attaches=False, high_water=ANSWER)
     socket = context.socket
     socket.on_pressure = carrier.suffice
     try:
@@ -160,10 +153,20 @@ async def post(request: web.Request) -> web.Response:
         if context.page is not None and not socket.closed:
             await _settled(request, context.page.id, messages[0], carrier, socket, site)
         socket.flush()
-        answer = carrier.answer()
+        return await answer(request, carrier.answer(), site.limits.stuck)
     finally:
         await asyncio.shield(site.leave(socket, CloseCode.NORMAL))
-    return _json(answer)
+
+
+def _read_messages(body: bytes, site: Site) -> tuple[list[Message], ProtocolError | None]:
+    """What a post has brought, or what is wrong with it, which its socket is closed with."""
+    try:
+        items = split_batch(body)
+        if len(items) > site.limits.post_frames:
+            raise too_large(site, len(items), site.limits.post_frames, "messages")
+        return read_batch(items), None
+    except ProtocolError as error:
+        return [], error
 
 
 async def _settled(
@@ -197,8 +200,13 @@ async def _settled(
 # --- what they share --------------------------------------------------------------------------------------------------
 
 
-async def _admit(request: web.Request, site: Site) -> Visitor:
-    """Count who is about to open a socket; `_open` follows. See `Sockets.admit`."""
+async def _admit(request: web.Request, site: Site) -> Place:
+    """What is checked before a body is read; and room for the socket that follows: bodies that are on their way count.
+
+    Raises:
+        What `read_json` raises for its checks, and `Sockets.admit`.
+    """
+    check_request(request, site, JSON)
     return site.sockets.admit(request, (await site.identities.load(request)).session_id)
 
 
@@ -206,14 +214,14 @@ async def _open(
     request: web.Request,
     site: Site,
     carrier: Carrier,
-    visitor: Visitor,
+    place: Place,
     *,
     attaches: bool = True,
     high_water: int | None = None,
 ) -> Context:
     context = Context(request, read_only(await aiohttp_session.get_session(request)), attaches=attaches)
     socket = Socket(site.handler(), context, carrier, site.node.output, site.counters, site.limits, high_water)
-    site.enter(socket, visitor)
+    site.enter(socket, place)
     return context
 
 
@@ -228,7 +236,19 @@ async def _hand_over(messages: list[Message], socket: Socket, site: Site) -> Non
             site.counters.refused["message too big"] += 1
             socket.end(CloseCode.TOO_BIG, f"a message has more than {site.limits.message_up} bytes")
             return
+        if isinstance(message, Text) and not _is_utf8(message):
+            socket.refuse(ProtocolError("text that is not UTF-8"))
+            return
         await socket.handle(message)
+
+
+def _is_utf8(message: Text) -> bool:
+    """Of a WebSocket aiohttp has seen to it."""
+    try:
+        frame_payload(message.frame).decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 @contextmanager
@@ -245,7 +265,3 @@ def _held(site: Site, session_id: str | None) -> Iterator[bool]:
         site.held[session_id] -= is_free
         if not site.held[session_id]:
             del site.held[session_id]
-
-
-def _json(body: bytes) -> web.Response:
-    return web.Response(body=body, content_type="application/json", headers=HEADERS)

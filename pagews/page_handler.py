@@ -57,6 +57,8 @@ class PageHandler(WebSocketHandler):
         self._expiry: Countdown | None = None
         end = partial(context.socket.end, CloseCode.HELLO_TIMEOUT, "no hello in time")
         self._hello_limit = Countdown(self._site.limits.hello, end)
+        # Not in websocket_terminate: one that is overridden may fail, or forget the inherited one.
+        context.socket.on_end = self._stop_waiting
         return None
 
     def websocket_handle(self, frame: Text | Binary, context: Context) -> Replies | Awaitable[Replies]:
@@ -72,6 +74,9 @@ class PageHandler(WebSocketHandler):
 
     def websocket_info(self, message: Any, context: Context) -> Replies | Awaitable[Replies]:
         return message.message if type(message) is Push else None
+
+    async def _stop_waiting(self) -> None:
+        self._hello_limit.cancel()
 
     async def _detach(self) -> None:
         if self._expiry is not None:
@@ -122,7 +127,6 @@ class PageHandler(WebSocketHandler):
             return await self._visit(arrival, context)
         page, forked, replay = await site.node.attach(arrival, context.socket)
         self._page = page
-        # Not in websocket_terminate: one that is overridden may fail, or forget the inherited one.
         context.socket.on_end = self._detach
         context.page = self._facade(page)
         if identity.until is not None:
@@ -247,7 +251,16 @@ class PageHandler(WebSocketHandler):
         result = self._result(message, outcome)
         if message.qos == 2:
             await broker.complete_send(page.id, page.document, message.id, result)
-        return result if message.qos else None
+        return None if not message.qos or await self._has_ended(page) else result
+
+    async def _has_ended(self, page: PageSession) -> bool:
+        """Whether the identity of a page has ended: a post may still wait for a result, not for who comes next."""
+        if page.state is State.LIVE:
+            return False
+        try:
+            return await is_revoked(self._site.node.broker, page.session_id, page.user_id, page.since)
+        except BrokerUnavailable:
+            return False  # nobody knows of it here
 
     def _result(self, message: Send, outcome: Outcome) -> Message:
         if outcome.code:

@@ -17,6 +17,9 @@ from .site import Site
 #: Bytes of a body that is a hello, or holds a token alone.
 TOKEN_BODY: Final = HELLO
 
+#: The media type of whatever the client posts, but for forms.
+JSON: Final = "application/json"
+
 #: Bytes a second of a body that may take its time, behind the first `limits.stuck` seconds.
 LEAST_RATE: Final = 1024
 
@@ -39,15 +42,14 @@ async def read_json(request: web.Request, site: Site, limit: int) -> bytes:
         web.HTTPServiceUnavailable: the process is about to stop. web.HTTPRequestEntityTooLarge: it is too long.
         web.HTTPRequestTimeout: it did not come within `limits.hello`. web.HTTPBadRequest: it broke off.
     """
-    check_request(request, site, "application/json")
+    check_request(request, site, JSON)
+    return await read_soon(request, site, limit)
+
+
+async def read_soon(request: web.Request, site: Site, limit: int) -> bytes:
+    """The body of a request that was checked. See `read_json`."""
     async with in_time(site, site.limits.hello):
         return await read_body(request, site, limit)
-
-
-async def read_slow_json(request: web.Request, site: Site, limit: int) -> bytes:
-    """As `read_json`, for a body that is too long for some lines to bring it within `limits.hello`. See `Pace`."""
-    check_request(request, site, "application/json")
-    return await read_body(request, site, limit)
 
 
 class Pace:
@@ -100,7 +102,9 @@ async def in_time(site: Site, seconds: float) -> AsyncIterator[None]:
 
 
 async def read_body(request: web.Request, site: Site, limit: int) -> bytes:
-    """The whole body, if it has no more than `limit` bytes, at its `Pace`."""
+    """The whole body of a request that was checked, if it has no more than `limit` bytes, at its `Pace`: some are too
+    long for some lines to bring them within `limits.hello`.
+    """
     check_announced(request, site, limit)
     pace, body = Pace(request, site), bytearray()
     while not request.content.at_eof():

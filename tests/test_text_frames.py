@@ -9,7 +9,16 @@ import pytest
 
 from pagews import Binary, Text
 from pagews.errors import ProtocolError
-from pagews.text_frames import as_chunk, as_events, as_items, close_message, is_quiet, read_batch, read_hello
+from pagews.text_frames import (
+    as_chunk,
+    as_events,
+    as_items,
+    close_message,
+    is_quiet,
+    read_batch,
+    read_hello,
+    split_batch,
+)
 from pagews.wire import Message, split_frames, welcome
 
 SIZES = [0, 1, 125, 126, 127, 65_535, 65_536, 100_000]
@@ -39,13 +48,17 @@ def test_items_are_json_and_can_be_told_apart() -> None:
 
 
 def test_a_batch() -> None:
-    assert read_batch(b' [ ["a", 1] ,"AP8=",\n["pong"]]') == [Text('["a", 1]'), Binary(b"\x00\xff"), Text('["pong"]')]
+    assert read_batch(split_batch(b' [ ["a", 1] ,"AP8=",\n["pong"]]')) == [
+        Text('["a", 1]'),
+        Binary(b"\x00\xff"),
+        Text('["pong"]'),
+    ]
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", b"{}", b"[1", b'["x"]', b'["\xff"]', b"[" * 9000, b"null"])
 def test_what_is_no_batch(body: bytes) -> None:
     with pytest.raises(ProtocolError) as caught:
-        read_batch(body)
+        read_batch(split_batch(body))
     assert caught.value.code == 4501
 
 

@@ -6,10 +6,12 @@ import asyncio
 import contextlib
 import itertools
 import json
+import socket
 from collections.abc import Callable
 from typing import Any, Final
 
 import pytest
+from aiohttp import web
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 import pagews
@@ -89,15 +91,71 @@ async def test_threat_15_one_connection_too_many(
         assert (await answer(visitor, path, token, addresses[2]))[0] == 200
 
 
-async def test_threat_15_many_upgrades_at_once() -> None:
-    site = TestSite(limits=Limits(session_sockets=5))
+@pytest.mark.parametrize(
+    ("limits", "reason"), [({"session_sockets": 5}, "sockets of a session"), ({"sockets": 5}, "sockets")]
+)
+async def test_threat_15_many_upgrades_at_once(limits: dict[str, int], reason: str) -> None:
+    site = TestSite(limits=Limits(**limits))
+    all_here = asyncio.Barrier(5)
+
+    async def wait(request: web.Request, response: web.StreamResponse) -> None:
+        if request.path == "/pagews/socket" and response.status == 101:
+            await all_here.wait()
+
+    site.app.on_response_prepare.append(wait)
     async with serving(site), Visitor(site.url) as visitor:
         await visitor.token()
 
         outcomes = await asyncio.gather(*(visitor.connect() for _ in range(20)), return_exceptions=True)
 
         assert sum(isinstance(outcome, WebSocketWire) for outcome in outcomes) == 5
-        assert refused(site) == {"sockets of a session": 15}
+        assert refused(site) == {reason: 15}
+
+
+async def test_threat_15_bodies_that_are_on_their_way_count() -> None:
+    site = TestSite(limits=Limits(session_sockets=2))
+    async with serving(site), Visitor(site.url) as visitor:
+        token = await visitor.token()
+        slow = [await asyncio.open_connection("127.0.0.1", site.port) for _ in range(2)]
+        head = ["POST /pagews/post HTTP/1.1", f"Host: 127.0.0.1:{site.port}", f"Cookie: {visitor.cookie}"]
+        head += ["Content-Type: application/json", "Content-Length: 1000"]
+        for _, writer in slow:
+            writer.write("\r\n".join([*head, "", "["]).encode())
+        async with asyncio.timeout(10):
+            while await visitor.renew({"token": token}) != (503, "Too many sockets are open.\n"):
+                pass
+
+        assert (await answer(visitor, "post", token, ONE))[0] == 503
+        for _, writer in slow:
+            writer.transport.abort()
+        async with asyncio.timeout(10):
+            while (await answer(visitor, "post", token, ONE))[0] != 200:
+                pass
+
+
+async def test_threat_15_a_handler_that_cannot_be_made_has_no_place(transport: Transport) -> None:
+    class Broken(pagews.PageHandler):
+        is_broken = True
+
+        def __init__(self) -> None:
+            if self.is_broken:
+                raise LookupError("no database")
+
+    site = TestSite(limits=Limits(session_sockets=2), handler=Broken)
+    path = transport.replace("websocket", "socket")
+    async with serving(site), Visitor(site.url, transport) as visitor:
+        token = await visitor.token()
+        for _ in range(5):
+            if path == "socket":
+                wire = await visitor.connect()  # the handler is made when the upgrade has been accepted
+                await wire.closed()
+            else:
+                with contextlib.suppress(EOFError):  # nor can a stream take back that it began
+                    assert (await answer(visitor, path, token, ONE))[0] in (200, 500)
+        Broken.is_broken = False
+
+        assert (await visitor.attach(token)).welcome["resumed"]
+        assert refused(site) == {}
 
 
 @pytest.mark.parametrize("transport", ["websocket", "stream"])
@@ -125,6 +183,51 @@ async def test_threat_15_the_address_in_a_header_of_a_stranger_is_not_believed()
             await visitor.connect(headers={"X-Forwarded-For": ONE})
 
         assert refused(site) == {}
+
+
+async def test_threat_15_an_answer_that_nobody_reads_is_given_up() -> None:
+    table = DelegateTableDef()
+
+    @table.on("large")
+    async def large(page: pagews.Page, data: Any) -> str:
+        return "x" * 250_000
+
+    async def shrink(request: web.Request, response: web.StreamResponse) -> None:
+        if request.path == "/pagews/post" and request.transport is not None:
+            # Else the kernel takes some megabytes.
+            request.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+
+    site = TestSite(delegates=table, limits=Limits(stuck=0.3))
+    site.app.on_response_prepare.append(shrink)
+    async with serving(site), Visitor(site.url, "stream") as visitor:
+        token, document = await visitor.token(), new_document()
+        wire = await visitor.attach(token, document=document)
+        connection = socket.create_connection(("127.0.0.1", site.port))
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        connection.setblocking(False)
+        reader, writer = await asyncio.open_connection(sock=connection, limit=4096)
+        sends = [["send", number, 1, "large", None] for number in range(1, 60)]
+        body = json.dumps([["hello", {"token": token, "document": document, "attempt": 1}], *sends]).encode()
+        head = ["POST /pagews/post HTTP/1.1", f"Host: 127.0.0.1:{site.port}", f"Cookie: {visitor.cookie}"]
+        head += ["Content-Type: application/json", f"Content-Length: {len(body)}", "", ""]
+        writer.write("\r\n".join(head).encode() + body)
+        announced = int((await reader.readuntil(b"\r\n\r\n")).lower().split(b"content-length: ")[1].split()[0])
+        sockets = get_site(site.app).sockets
+        assert len(sockets) == 2  # it has its place for as long as it keeps something
+
+        async with asyncio.timeout(10):
+            while len(sockets) > 1:  # noqa: ASYNC110  # nothing tells
+                await asyncio.sleep(0.01)
+        got = b""
+        async with asyncio.timeout(10):
+            with contextlib.suppress(ConnectionError):
+                while piece := await reader.read(65536):
+                    got += piece
+        assert len(got) < announced
+        writer.close()
+        await site.publisher.page(wire.page).push("still", "here")
+        while (await wire.receive())[:1] != ["push"]:
+            pass
 
 
 # --- 17: messages -----------------------------------------------------------------------------------------------------
@@ -222,6 +325,40 @@ async def test_threat_17_more_delegates_than_may_run() -> None:
         assert [await wire.receive() for wire in busy] == [["result", 1, True, f"busy {number}"] for number in (0, 1)]
         assert await other.ask("send", 2, 2, "slow", "now") == ["result", 2, True, "now"]
         assert ran == ["busy 0", "busy 1", "now"]
+
+
+# --- 14 and 23: what is in a body ------------------------------------------------------------------------------------
+
+
+async def test_threat_14_messages_are_counted_before_they_are_read() -> None:
+    async with serving(TestSite()) as site, Visitor(site.url) as visitor:
+        items = ["no base64"] * (Limits().post_frames + 1)
+
+        found = await visitor.line().request("/pagews/post", json.dumps(items).encode())
+
+        assert (found.status, refused(site)) == (413, {"body too big": 1})
+
+
+async def test_threat_23_a_handler_is_given_text_that_is_utf8() -> None:
+    read: list[str] = []
+
+    class Reading(pagews.PageHandler):
+        def websocket_handle(self, frame: Any, context: pagews.Context) -> Any:
+            read.append(frame.data)
+            return super().websocket_handle(frame, context)
+
+    async with serving(TestSite(handler=Reading)) as site, Visitor(site.url, "stream") as visitor:
+        token, document = await visitor.token(), new_document()
+        await visitor.attach(token, document=document)
+        read.clear()
+        hello = json.dumps(["hello", {"token": token, "document": document, "attempt": 1}]).encode()
+
+        found = await visitor.line().request("/pagews/post", b'[%b,["pong","\xff"]]' % hello)
+
+        assert json.loads(found.body) == [["close", 4501, "text that is not UTF-8"]]
+        assert read == [hello.decode()]
+        assert refused(site) == {"malformed frame": 1}
+        assert site.publisher.statistics().failed == {}
 
 
 # --- 18: topics and pages ---------------------------------------------------------------------------------------------
@@ -324,3 +461,28 @@ async def test_threat_33_a_delegate_that_requires_a_user(transport: Transport) -
         known = await visitor.attach()
         assert await known.ask("send", 1, 2, "basket", 7) == ["result", 1, True, 7]
         assert ran == ["ann"]
+
+
+async def test_threat_33_a_result_is_not_for_who_comes_after() -> None:
+    table = DelegateTableDef()
+    begun, release = asyncio.Event(), asyncio.Event()
+
+    @table.on("secret")
+    async def secret(page: pagews.Page, data: Any) -> str:
+        begun.set()
+        await release.wait()
+        return "for ann alone"
+
+    async with serving(TestSite(delegates=table)) as site, Visitor(site.url, "stream") as visitor:
+        assert await visitor.get("/login?user=ann") == 200
+        token, document = await visitor.token(), new_document()
+        wire = await visitor.attach(token, document=document)
+        body = [["hello", {"token": token, "document": document, "attempt": 1}], ["send", 1, 1, "secret", None]]
+        waiting = asyncio.create_task(visitor.line().request("/pagews/post", json.dumps(body).encode()))
+        await begun.wait()
+        assert await visitor.get("/logout") == 200
+        assert (await wire.closed()).code == 4503
+        release.set()
+
+        found = await waiting
+        assert (found.status, json.loads(found.body)) == (200, [])

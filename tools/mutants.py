@@ -7,17 +7,20 @@ from __future__ import annotations
 
 import enum
 import os
-import resource
+import queue
 import shutil
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
 
 from tools.mutant import Mutant
+from tools.mutants_limits import LIMIT_MUTANTS
 from tools.mutants_redis import REDIS_MUTANTS
+from tools.mutants_security import SECURITY_MUTANTS
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 
@@ -465,7 +468,7 @@ CORE_MUTANTS: Final = (
     ),
 )
 
-MUTANTS: Final = (*CORE_MUTANTS, *REDIS_MUTANTS)
+MUTANTS: Final = (*CORE_MUTANTS, *REDIS_MUTANTS, *LIMIT_MUTANTS, *SECURITY_MUTANTS)
 
 
 class Verdict(enum.Enum):
@@ -498,6 +501,8 @@ def check_table() -> None:
 def try_tests(tests: Iterable[str], place: Path) -> Verdict:
     """Run the tests on the tree at `place`."""
     command = [
+        # A fault may make the tests grow without end.
+        *("sh", "-c", f'ulimit -d {MEMORY // 1024} && exec "$@"', "sh"),
         sys.executable,
         "-m",
         "pytest",
@@ -518,9 +523,7 @@ def try_tests(tests: Iterable[str], place: Path) -> Verdict:
     environment = os.environ | {"PYTHONPATH": str(place), "PYTHONDONTWRITEBYTECODE": "1"}
     environment["PAGEWS_HISTORIES"] = str(HISTORIES * (1 + len(OTHER_SHARES)))
     try:
-        done = subprocess.run(
-            command, cwd=place, env=environment, capture_output=True, timeout=PATIENCE, check=False, preexec_fn=_bound
-        )
+        done = subprocess.run(command, cwd=place, env=environment, capture_output=True, timeout=PATIENCE, check=False)
     except subprocess.TimeoutExpired:
         return Verdict.TIMEOUT
     if done.returncode not in (0, 1):
@@ -528,32 +531,40 @@ def try_tests(tests: Iterable[str], place: Path) -> Verdict:
     return Verdict.FAILED if done.returncode else Verdict.PASSED
 
 
-def _bound() -> None:
-    """A fault may make the tests grow without end."""
-    resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))
+def copy(place: Path) -> None:
+    """Make a tree that faults can be put into."""
+    for name in ("pagews", "tests", "tools", "static", "templates", "setup.cfg", "pyproject.toml", "package.json"):
+        source = ROOT / name
+        if source.is_dir():
+            shutil.copytree(source, place / name, ignore=shutil.ignore_patterns("__pycache__", "browser", "packaging"))
+        else:
+            shutil.copy(source, place / name)
 
 
 def main(wanted: list[str]) -> None:
-    """Try every mutant, or those whose name has one of the words."""
+    """Try every mutant, or those whose name has one of the words; as many at a time as there are processors."""
     check_table()
     chosen = [mutant for mutant in MUTANTS if not wanted or any(word in mutant.name for word in wanted)]
     killed = 0
     with tempfile.TemporaryDirectory() as folder:
-        place = Path(folder)
-        for name in ("pagews", "tests", "tools", "static", "templates", "setup.cfg", "pyproject.toml", "package.json"):
-            source = ROOT / name
-            if source.is_dir():
-                shutil.copytree(
-                    source, place / name, ignore=shutil.ignore_patterns("__pycache__", "browser", "packaging")
-                )
-            else:
-                shutil.copy(source, place / name)
-        if try_tests(sorted({mutant.test for mutant in chosen}), place) is not Verdict.PASSED:
+        places: queue.Queue[Path] = queue.Queue()
+        for number in range(os.cpu_count() or 1):
+            copy(Path(folder, str(number)))
+            places.put(Path(folder, str(number)))
+
+        def judge(mutant: Mutant) -> Verdict:
+            place = places.get()
+            try:
+                return run(mutant, place)
+            finally:
+                places.put(place)
+
+        if try_tests(sorted({mutant.test for mutant in chosen}), Path(folder, "0")) is not Verdict.PASSED:
             raise SystemExit("the tests fail without any mutant: mend that first")
-        for mutant in chosen:
-            verdict = run(mutant, place)
-            print(f"{verdict.value:8} {mutant.name}", flush=True)
-            killed += verdict is Verdict.FAILED
+        with ThreadPoolExecutor(places.qsize()) as pool:
+            for mutant, verdict in zip(chosen, pool.map(judge, chosen), strict=True):
+                print(f"{verdict.value:8} {mutant.name}", flush=True)
+                killed += verdict is Verdict.FAILED
     print(f"killed {killed} of {len(chosen)}")
     raise SystemExit(0 if killed == len(chosen) else 1)
 

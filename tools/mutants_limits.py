@@ -1,0 +1,169 @@
+"""Named faults in what bounds a visitor: sockets, pages, messages, topics, delegates; and in who may ask for what."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from tools.mutant import Mutant
+
+ADMISSION: Final = "pagews/admission.py"
+HANDLER: Final = "pagews/page_handler.py"
+DELEGATES: Final = "pagews/delegates.py"
+LIMITS: Final = "test_threats_limits"
+
+LIMIT_MUTANTS: Final = (
+    Mutant(
+        "threat 7: an open socket outlives its session",
+        HANDLER,
+        "            self._expiry = Countdown(max(0.0, identity.until - time.time()), end)\n",
+        "            self._expiry = None\n",
+        "test_threats_sessions",
+    ),
+    Mutant(
+        "threat 15: sockets have no ceiling in all",
+        ADMISSION,
+        "if len(self._visitors) >= self._limits.sockets:",
+        "if False:",
+        LIMITS,
+    ),
+    Mutant(
+        "threat 15: sockets have no ceiling for an address",
+        ADMISSION,
+        "elif address is not None and self._by_address[address] >= self._limits.address_sockets:",
+        "elif False:",
+        LIMITS,
+    ),
+    Mutant(
+        "threat 15: sockets have no ceiling for a session",
+        ADMISSION,
+        "elif session_id is not None and self._by_session[session_id] >= self._limits.session_sockets:",
+        "elif False:",
+        LIMITS,
+    ),
+    Mutant(
+        "threat 15: a socket counts from its upgrade on only",
+        ADMISSION,
+        "        if session_id is not None:\n            self._by_session[session_id] += 1\n        return visitor\n",
+        "        return visitor\n",
+        LIMITS,
+    ),
+    Mutant(
+        "threat 15: a socket that is over counts on",
+        ADMISSION,
+        "        self.let_go(self._visitors.pop(socket))\n",
+        "        self._visitors.pop(socket)\n",
+        LIMITS,
+    ),
+    Mutant(
+        "threat 15: nobody says why an upgrade was refused",
+        "pagews/renew.py",
+        "    site.sockets.check(site.sockets.visitor(request, identity.session_id))\n",
+        "",
+        LIMITS,
+    ),
+    Mutant(
+        "threat 15: anybody's X-Forwarded-For is believed",
+        "pagews/addresses.py",
+        "            if not trusted:\n                break\n",
+        "",
+        "test_addresses",
+    ),
+    Mutant(
+        "threat 15: the first address of X-Forwarded-For is believed",
+        "pagews/addresses.py",
+        "address, believed, trusted = told, True, self._trusts(told)",
+        "address, believed = told, True",
+        "test_addresses",
+    ),
+    Mutant(
+        "threat 15: a proxy that nobody has named counts as one visitor",
+        "pagews/addresses.py",
+        "if address is None or not (believed or address.is_global):",
+        "if address is None:",
+        "test_addresses",
+    ),
+    Mutant(
+        "threat 17: messages have no rate",
+        "pagews/socket.py",
+        "        if not self.admits():\n            return\n",
+        "",
+        LIMITS,
+    ),
+    Mutant(
+        "threat 17: control frames have no rate",
+        "pagews/controller.py",
+        "    if socket.admits() and message.type is WSMsgType.PING:\n",
+        "    if message.type is WSMsgType.PING:\n",
+        LIMITS,
+    ),
+    Mutant(
+        "threat 17: a page has a new allowance on every socket",
+        HANDLER,
+        "        context.socket.bucket = site.buckets.of(token.page, asyncio.get_running_loop().time())\n",
+        "",
+        LIMITS,
+    ),
+    Mutant(
+        "threat 17: any number of delegates runs",
+        DELEGATES,
+        "        if self._running >= self._most:\n",
+        "        if False:\n",
+        LIMITS,
+    ),
+    Mutant(
+        "threat 17: a delegate that has ended counts on",
+        DELEGATES,
+        "        finally:\n            self._running -= 1\n",
+        "        finally:\n            pass\n",
+        LIMITS,
+    ),
+    Mutant(
+        "threat 18: a page joins any number of topics",
+        "pagews/push_targets.py",
+        "if topic not in topics and len(topics) >= self._publisher.limits.topics:",
+        "if False:",
+        LIMITS,
+    ),
+    Mutant(
+        "threat 18: a session has any number of pages",
+        HANDLER,
+        "if context.attaches and len(pages) >= most and len(",
+        "if False and len(",
+        LIMITS,
+    ),
+    Mutant(
+        "threat 18: a page that comes back takes another place",
+        HANDLER,
+        "len({page.id for page in pages} - {token.page}) >= most",
+        "True",
+        LIMITS,
+    ),
+    Mutant(
+        "threat 33: joins are granted unless somebody objects",
+        HANDLER,
+        "        if self._site.authorize is None:\n            return False\n",
+        "        if self._site.authorize is None:\n            return True\n",
+        LIMITS,
+    ),
+    Mutant(
+        "threat 33: nobody asks whether a topic is granted",
+        HANDLER,
+        "        if not await self._is_authorized(context.page, topic):\n",
+        "        if False:\n",
+        LIMITS,
+    ),
+    Mutant(
+        "threat 33: a delegate runs whatever it requires",
+        DELEGATES,
+        "                if not await row.is_open_to(page):\n",
+        "                if False:\n",
+        LIMITS,
+    ),
+    Mutant(
+        "threat 33: one requirement of several is enough",
+        DELEGATES,
+        "            if not await requirement(page):\n                return False\n        return True\n",
+        "            if await requirement(page):\n                return True\n        return not self.requirements\n",
+        "test_delegates",
+    ),
+)
