@@ -36,6 +36,20 @@ def check_origin(request: web.Request, site: Site) -> None:
     raise web.HTTPForbidden(text="This address is for pages of this site.\n")
 
 
+def as_written(origin: str) -> str | None:
+    """An origin as browsers write it: in lower case, and without a port that goes without saying. None: it is none."""
+    try:
+        parts = urlsplit(origin.lower())
+        port, default = parts.port, _DEFAULT_PORTS.get(parts.scheme)
+    except ValueError:  # a port that is no number, a bracket too many
+        return None
+    host = parts.hostname
+    if default is None or not host or not host.isascii():
+        return None
+    host = f"[{host}]" if ":" in host else host
+    return f"{parts.scheme}://{host}" if port in (None, default) else f"{parts.scheme}://{host}:{port}"
+
+
 def _same_host(origin: str, host: str) -> bool:
     if origin in (f"https://{host}", f"http://{host}") and host:
         return True  # as browsers write them; the rest is for ports that are left out

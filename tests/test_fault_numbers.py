@@ -11,7 +11,6 @@ from typing import Final
 TESTS: Final = Path(__file__).resolve().parent
 PAGE: Final = TESTS.parent / "docs" / "explanation" / "faults.md"
 
-#: The number that is left out concerns keys.
 FAULTS: Final = {
     1: "a connection is cut, at any byte",
     2: "an answer is lost, on its way down or up",
@@ -42,6 +41,7 @@ FAULTS: Final = {
     27: "a POST is cut behind its body",
     28: "a delegate raises, hangs, or returns what cannot be encoded",
     29: "a callback of a handler raises",
+    30: "another secret key is deployed",
 }
 
 

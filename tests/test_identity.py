@@ -97,14 +97,16 @@ async def test_no_page_no_cookie(aiohttp_client: AiohttpClient) -> None:
 
 
 @pytest.mark.parametrize("value", ["\xff", "nonsense", "gAAAAAB", '"'])
-async def test_a_cookie_that_is_none_of_ours_is_a_fresh_session(aiohttp_client: AiohttpClient, value: str) -> None:
+async def test_threat_34_a_cookie_that_is_none_of_ours_is_a_fresh_session(
+    aiohttp_client: AiohttpClient, value: str
+) -> None:
     client = await aiohttp_client(site())
     async with client.get("/", headers={"Cookie": f"PAGEWS={value}"}) as response:
         assert response.status == 200
         assert "Set-Cookie" in response.headers
 
 
-async def test_several_keys(aiohttp_client: AiohttpClient) -> None:
+async def test_threat_11_several_keys(aiohttp_client: AiohttpClient) -> None:
     new = new_key()
     old_client = await aiohttp_client(site(secret_key=KEY))
     before = await who(old_client)
@@ -146,7 +148,7 @@ async def test_the_old_page_cannot_come_back(aiohttp_client: AiohttpClient) -> N
     assert caught.value.code == 4500
 
 
-async def test_an_old_cookie_is_a_fresh_session_after_rotation(aiohttp_client: AiohttpClient) -> None:
+async def test_threat_6_an_old_cookie_is_a_fresh_session_after_rotation(aiohttp_client: AiohttpClient) -> None:
     client = await aiohttp_client(site())
     await client.post("/login", params={"user": "ann"})
     stolen = {cookie.key: cookie.value for cookie in client.session.cookie_jar}

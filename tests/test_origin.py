@@ -46,7 +46,7 @@ def test_origins_of_this_site(host: str, origin: str | None) -> None:
         *("https://example.org:port", "https://[", "https://example.org@evil.org", "example.org"),
     ],
 )
-def test_foreign_origins(origin: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_threat_1_foreign_origins(origin: str, caplog: pytest.LogCaptureFixture) -> None:
     site = get_site(application())
     with pytest.raises(web.HTTPForbidden):
         check_origin(asked("example.org", origin), site)
@@ -63,10 +63,24 @@ def test_allowed_origins_replace_the_default() -> None:
             check_origin(asked("api.example.org", origin), site)
 
 
-@pytest.mark.parametrize("origins", ["https://example.org", ["example.org"], ["https://example.org/"], ["ftp://x"]])
-def test_allowed_origins_that_are_none(origins: Any) -> None:
-    with pytest.raises(pagews.ConfigurationError, match=r"https://example\.org"):
+@pytest.mark.parametrize(
+    "origins",
+    [
+        *("https://example.org", ["example.org"], ["https://example.org/"], ["ftp://x"], ["null"], [""]),
+        # No browser writes them so: they would let nobody in.
+        *(["https://Example.org"], ["HTTPS://example.org"], ["https://example.org:443"], ["http://example.org:80"]),
+        *(["https://bücher.example"], ["https://ann@example.org"], ["https://example.org:"], ["https://example.org?"]),
+        *(["https://["], ["https://example.org:port"], ["https://example.org:99999"]),
+    ],
+)
+def test_threat_1_allowed_origins_that_are_none(origins: Any) -> None:
+    with pytest.raises(pagews.ConfigurationError, match=r"https?://example\.org"):
         application(allowed_origins=origins)
+
+
+@pytest.mark.parametrize("origin", ["http://example.org:8080", "https://[::1]:8443", "https://[::1]", "http://a:443"])
+def test_allowed_origins_as_browsers_write_them(origin: str) -> None:
+    assert get_site(application(allowed_origins=[origin])).allowed_origins == {origin}
 
 
 async def test_a_foreign_page_gets_nothing(aiohttp_client: AiohttpClient) -> None:

@@ -158,7 +158,7 @@ async def test_a_good_hello_is_refused_for_its_token_alone(visitor: Visitor, cas
 
 
 @pytest.mark.parametrize("case", BAD, ids=str)
-async def test_a_bad_frame_ends_its_socket_and_no_other(
+async def test_threat_22_a_bad_frame_ends_its_socket_and_no_other(
     site: TestSite, visitor: Visitor, wire: Wire, case: Case
 ) -> None:
     culprit = await visitor.open() if case.kind == "hello" else await visitor.attach()
@@ -176,7 +176,7 @@ async def test_a_bad_frame_ends_its_socket_and_no_other(
 
 
 @pytest.mark.parametrize("case", [case for case in GOOD if case.kind != "hello"], ids=str)
-async def test_the_first_frame_must_be_a_hello(visitor: Visitor, case: Case) -> None:
+async def test_threat_22_the_first_frame_must_be_a_hello(site: TestSite, visitor: Visitor, case: Case) -> None:
     wire = await visitor.open()
     await wire.send_raw(case.message)
     code, reason = await wire.closed()
@@ -184,18 +184,20 @@ async def test_the_first_frame_must_be_a_hello(visitor: Visitor, case: Case) -> 
     assert code == 4501
     if isinstance(case.message, str) or wire.transport == "websocket":  # others begin with text
         assert reason == "the first frame must be a hello"
+    assert site.publisher.statistics().refused == {"malformed frame": 1}
 
 
-async def test_a_second_hello_is_refused(visitor: Visitor) -> None:
+async def test_threat_22_a_second_hello_is_refused(site: TestSite, visitor: Visitor) -> None:
     token = await visitor.token()
     wire = await visitor.attach(token)
     await wire.hello(token, attempt=2)
 
     assert await wire.closed() == Closed(4501, "a second hello")
+    assert site.publisher.statistics().refused == {"malformed frame": 1}
 
 
 @pytest.mark.parametrize("transport", ["websocket"])
-async def test_no_hello_in_time(transport: Transport) -> None:
+async def test_threat_16_no_hello_in_time(transport: Transport) -> None:
     async with (
         serving(TestSite(delegates=table, limits=Limits(hello=0.1))) as site,
         Visitor(site.url, transport) as visitor,
@@ -204,6 +206,7 @@ async def test_no_hello_in_time(transport: Transport) -> None:
         silent = await visitor.open()
 
         assert await silent.closed() == Closed(4002, "no hello in time")
+        assert site.publisher.statistics().closed == {4002: 1}
         # The silent one came later: the time of the punctual one is over too.
         assert await lives(punctual)
 
@@ -212,7 +215,9 @@ async def test_no_hello_in_time(transport: Transport) -> None:
 
 
 @pytest.mark.parametrize("binary", [False, True])
-async def test_a_message_at_the_limit_is_taken_and_one_above_it_is_not(binary: bool, transport: Transport) -> None:
+async def test_threat_12_a_message_at_the_limit_is_taken_and_one_above_it_is_not(
+    binary: bool, transport: Transport
+) -> None:
     limit = 1000
     site = TestSite(delegates=table, limits=Limits(message_up=limit))
     detached = Detached(site)
@@ -245,22 +250,24 @@ async def test_a_message_in_many_fragments_is_one_message(wire: Wire) -> None:
 
 
 @pytest.mark.parametrize("transport", ["websocket"])
-async def test_fragments_that_are_too_big_together(visitor: Visitor, site: TestSite) -> None:
+async def test_threat_12_fragments_that_are_too_big_together(visitor: Visitor, site: TestSite) -> None:
     wire = await visitor.attach()
     assert isinstance(wire, WebSocketWire)
     piece = "x" * (Limits().message_up // 4)
     await wire.ws.send(iter([piece] * 5))
 
     assert (await wire.closed()).code == 1009
+    assert site.publisher.statistics().refused == {"message too big": 1}
 
 
 @pytest.mark.parametrize("transport", ["websocket"])
-async def test_text_that_is_not_utf8(visitor: Visitor, wire: Wire) -> None:
+async def test_threat_23_text_that_is_not_utf8(site: TestSite, visitor: Visitor, wire: Wire) -> None:
     culprit = await visitor.attach()
     assert isinstance(culprit, WebSocketWire)
     await culprit.ws.send(b'["pong","\xff"]', text=True)
 
     assert (await culprit.closed()).code == 1007
+    assert site.publisher.statistics().refused == {"malformed frame": 1}
     assert await lives(wire)
 
 
@@ -577,7 +584,7 @@ async def test_a_send_that_is_repeated_while_it_runs_is_answered_once(qos: int, 
     assert counting.runs == ["a"]
 
 
-async def test_a_send_of_qos_2_that_is_repeated_gets_the_stored_result(transport: Transport) -> None:
+async def test_threat_21_a_send_of_qos_2_that_is_repeated_gets_the_stored_result(transport: Transport) -> None:
     counting = Counting()
     async with serving(TestSite(delegates=counting.table)) as site, Visitor(site.url, transport) as visitor:
         wire = await visitor.attach()

@@ -559,7 +559,7 @@ async def test_a_message_that_ends_the_socket_is_the_reason_of_its_end(message: 
 # --- the session ------------------------------------------------------------------------------------------------------
 
 
-async def test_the_session_can_be_read_and_not_written() -> None:
+async def test_threat_8_the_session_can_be_read_and_not_written() -> None:
     async def fill(request: web.Request) -> None:
         (await aiohttp_session.get_session(request))["name"] = "ann"
 

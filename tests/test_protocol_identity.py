@@ -53,7 +53,9 @@ async def test_the_token_of_ones_own_session_is_welcomed(visitor: Visitor) -> No
     assert wire.welcome["limits"] == {"message": Limits().message_up}
 
 
-async def test_the_token_of_another_session_is_refused(site: TestSite, visitor: Visitor, transport: Transport) -> None:
+async def test_threat_5_the_token_of_another_session_is_refused(
+    site: TestSite, visitor: Visitor, transport: Transport
+) -> None:
     async with Visitor(site.url, transport) as other:
         stolen = await other.token()
         await visitor.token()
@@ -62,7 +64,7 @@ async def test_the_token_of_another_session_is_refused(site: TestSite, visitor: 
         assert site.publisher.statistics().refused == {"token": 1}
 
 
-async def test_a_token_without_the_cookie_is_refused(visitor: Visitor) -> None:
+async def test_threat_5_a_token_without_the_cookie_is_refused(visitor: Visitor) -> None:
     token = await visitor.token()
     wire = await visitor.open(cookie="none=1")
     await wire.hello(token)
@@ -71,7 +73,7 @@ async def test_a_token_without_the_cookie_is_refused(visitor: Visitor) -> None:
 
 
 @pytest.mark.parametrize("cookie", ["PAGEWS=garbage", "PAGEWS=", "PAGEWS=\xe4\xf6", "=;,="])
-async def test_a_cookie_that_is_none_of_ours_is_no_session(visitor: Visitor, cookie: str) -> None:
+async def test_threat_34_a_cookie_that_is_none_of_ours_is_no_session(visitor: Visitor, cookie: str) -> None:
     token = await visitor.token()
     wire = await visitor.open(cookie=cookie)
     await wire.hello(token)
@@ -94,7 +96,7 @@ async def test_a_cookie_that_is_none_of_ours_is_no_session(visitor: Visitor, coo
         lambda token, key: "x" * 8192,
     ],
 )
-async def test_a_token_that_is_not_good_is_refused_like_any_other(
+async def test_threat_5_a_token_that_is_not_good_is_refused_like_any_other(
     site: TestSite, visitor: Visitor, spoil: Callable[[str, str], str]
 ) -> None:
     token = await visitor.token()
@@ -102,7 +104,7 @@ async def test_a_token_that_is_not_good_is_refused_like_any_other(
     assert await answer(visitor, spoil(token, site.key)) == BAD_TOKEN
 
 
-async def test_a_token_of_an_older_key_is_good(transport: Transport) -> None:
+async def test_threat_11_a_token_of_an_older_key_is_good(transport: Transport) -> None:
     old, new = new_key(), new_key()
     async with serving(TestSite(key=old)) as before, serving(TestSite(secret_key=[new, old])) as after:
         async with Visitor(before.url, transport) as visitor:
@@ -185,7 +187,7 @@ async def test_another_user_needs_a_fresh_page(transport: Transport) -> None:
 
 
 @pytest.mark.parametrize("change", ["/login?user=ann", "/logout"])
-async def test_login_and_logout_close_the_pages_of_the_session_at_once(
+async def test_threat_6_login_and_logout_close_the_pages_of_the_session_at_once(
     site: TestSite, change: str, transport: Transport
 ) -> None:
     async with Visitor(site.url, transport) as visitor, Visitor(site.url, transport) as other:
@@ -206,7 +208,7 @@ async def test_login_and_logout_close_the_pages_of_the_session_at_once(
         assert (await visitor.attach()).welcome["resumed"]
 
 
-async def test_the_cookie_of_a_session_that_has_ended_is_not_accepted_again(visitor: Visitor) -> None:
+async def test_threat_6_the_cookie_of_a_session_that_has_ended_is_not_accepted_again(visitor: Visitor) -> None:
     token = await visitor.token()
     cookie = visitor.cookie
     await visitor.get("/logout")

@@ -118,7 +118,7 @@ async def test_the_subprotocol_is_chosen_from_several(visitor: Visitor) -> None:
         "http://[127.0.0.1:{port}",
     ],
 )
-async def test_a_foreign_origin_is_refused(site: TestSite, visitor: Visitor, origin: str) -> None:
+async def test_threat_1_a_foreign_origin_is_refused(site: TestSite, visitor: Visitor, origin: str) -> None:
     assert await refused(visitor, origin=origin.format(port=site.port)) == 403
     assert site.publisher.statistics().refused["origin"] == 1
 
@@ -153,7 +153,9 @@ async def test_the_origin_of_the_host_is_accepted(
         ("www.example.org", "http://example.org"),
     ],
 )
-async def test_the_origin_of_another_host_is_refused(site: TestSite, visitor: Visitor, host: str, origin: str) -> None:
+async def test_threat_1_the_origin_of_another_host_is_refused(
+    site: TestSite, visitor: Visitor, host: str, origin: str
+) -> None:
     assert await refused(visitor, url=f"http://{host}", origin=origin, host="127.0.0.1", port=site.port) == 403
 
 

@@ -16,7 +16,7 @@ def test_channels_and_what_the_browser_is_told() -> None:
 
 
 @pytest.mark.parametrize("name", ["", "x" * 201, "a\nb", "\x00", "\u2028"])
-def test_names_that_are_refused(name: str) -> None:
+def test_threat_24_names_that_are_refused(name: str) -> None:
     with pytest.raises(ValueError, match="1 to 200 printable"):
         check_name("a topic", name)
 

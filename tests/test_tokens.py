@@ -37,14 +37,14 @@ def test_what_is_written_is_read() -> None:
     assert "p" not in {text}
 
 
-def test_a_new_key_first_and_the_old_one_still_read() -> None:
+def test_threat_11_a_new_key_first_and_the_old_one_still_read() -> None:
     clock, old, new = Clock(), Fernet.generate_key(), Fernet.generate_key()
     text = Tokens([old], LIFE, clock).write(token(clock))
     assert Tokens([new, old], LIFE, clock).read(text) == token(clock)
     assert Tokens([new], LIFE, clock).read(text) is None
 
 
-def test_life_skew_and_half_life() -> None:
+def test_threat_11_life_skew_and_half_life() -> None:
     clock = Clock()
     tokens = Tokens([Fernet.generate_key()], LIFE, clock)
     written = token(clock)
@@ -107,13 +107,13 @@ def test_keys(monkeypatch: pytest.MonkeyPatch) -> None:
         (EXAMPLE_KEY, "from the documentation"),
     ],
 )
-def test_keys_that_are_refused(key: str | None, why: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_threat_36_keys_that_are_refused(key: str | None, why: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(ENVIRONMENT, raising=False)
     with pytest.raises(ConfigurationError, match=why) as caught:
         read_keys(key)
     assert "python -m pagews key" in str(caught.value)
 
 
-def test_ids_are_128_random_bits() -> None:
+def test_threat_10_ids_are_128_random_bits() -> None:
     assert len({new_id() for _ in range(100)}) == 100
     assert len(base64.urlsafe_b64decode(new_id() + "==")) == 16

@@ -87,7 +87,7 @@ def test_other_frames_golden_bytes() -> None:
     assert wire.result(6, b"raw", 100) == wire.Binary(len(header).to_bytes(4, "big") + header + b"raw")
 
 
-def test_data_that_json_has_no_form_for() -> None:
+def test_threat_23_data_that_json_has_no_form_for() -> None:
     assert wire.encode_data([math.nan, math.inf, b"ab"], 100) == b'[null,null,"YWI="]'
     recursive: list[object] = []
     recursive.append(recursive)
@@ -137,7 +137,7 @@ def test_extra_items_are_ignored() -> None:
     assert wire.decode(wire.Text('["send",1,2,"d",null,"more"]')) == wire.Send(1, 2, "d", None)
 
 
-def test_nesting_without_end_is_malformed() -> None:
+def test_threat_23_nesting_without_end_is_malformed() -> None:
     with pytest.raises(ProtocolError):
         wire.decode(wire.Text('["send",1,1,"d",' + "[" * 100_000 + "]" * 100_000 + "]"))
 

@@ -164,6 +164,34 @@ describe("what fails", () => {
     await assert.rejects(sent, { code: "outcome-unknown", message: "the upload broke off, and may have arrived" });
   });
 
+  test("two minutes in which nothing leaves: others wait for their turn", async (context) => {
+    const { posted, peer, page } = attached(context);
+    const sent = outcome(page.upload("album", form(["photo", FILE])));
+    await settled();
+    for (const loaded of [10, 20]) {
+      await peer.clock.advance(119_000);
+      posted.last.progress(loaded, 30);
+    }
+    await peer.clock.advance(119_000);
+    assert.deepEqual([posted.last.aborted, sent.state], [false, "pending"]);
+    await peer.clock.advance(1_000);
+    assert.deepEqual([posted.last.aborted, page.busy, sent.state], [true, false, "rejected"]);
+    assert.equal(Reflect.get(Object(sent.value), "code"), "closed");
+  });
+
+  test("what has left as a whole waits for its delegate", async (context) => {
+    const { posted, peer, page } = attached(context);
+    const sent = outcome(page.upload("album", form(["photo", FILE])));
+    await settled();
+    posted.last.leave();
+    await peer.clock.advance(600_000);
+    assert.deepEqual([posted.last.aborted, sent.state], [false, "pending"]);
+    const before = peer.clock.set;
+    posted.last.answer(200, { ok: true, value: null });
+    await settled();
+    assert.deepEqual([sent.state, peer.clock.set], ["resolved", before]);
+  });
+
   test("wrong calls, and a page that is over, post nothing", async (context) => {
     const { posted, page } = attached(context);
     await assert.rejects(page.upload("", form()), TypeError);
