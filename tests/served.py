@@ -16,8 +16,8 @@ from aiohttp import web
 from pagews import Limits
 from tests.sites import TestSite
 
-#: A heartbeat that has nothing to say while a test of some seconds lasts.
-LIMITS = Limits(heartbeat=600)
+#: A heartbeat that has nothing to say while a test of some seconds lasts, and room for all of its pages in one browser.
+LIMITS = Limits(heartbeat=600, held=1000, session_sockets=1000, session_pages=1000)
 
 
 def make_site(key: str, interval: float) -> TestSite:

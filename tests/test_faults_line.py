@@ -15,9 +15,10 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake
 import pagews
 from pagews import DelegateTableDef, Limits, MemoryBroker
 from pagews.site import get_site
-from tests.faults import HOST, FaultProxy, Link, Rule, after_frame, after_header, before_frame, inside_frame
+from tests.faults import HOST, FaultProxy, Link, Rule, after_frame, after_header, inside_frame
 from tests.sites import Detached, TestSite, serving
-from tests.wire_client import Closed, Document, Push, SocketClosed, Transport, Visitor, new_document
+from tests.traps import Direction, Trap, before
+from tests.wire_client import Document, Push, SocketClosed, Transport, Visitor, new_document
 
 
 class Runs:
@@ -37,25 +38,28 @@ class Runs:
 
 
 @asynccontextmanager
-async def behind_a_proxy(table: DelegateTableDef) -> AsyncIterator[tuple[TestSite, FaultProxy, Document, Link]]:
+async def behind_a_proxy(
+    table: DelegateTableDef, transport: Transport
+) -> AsyncIterator[tuple[TestSite, FaultProxy, Document, Trap]]:
     async with (
         serving(TestSite(delegates=table)) as site,
         FaultProxy(HOST, site.port) as proxy,
-        Visitor(proxy.url) as visitor,
-        Document(visitor, await visitor.token()) as document,
+        Visitor(proxy.url, transport) as visitor,
     ):
-        await document.until(lambda document: bool(document.welcomes))
-        yield site, proxy, document, await proxy.upgraded()
+        document, trap = Document(visitor, await visitor.token()), Trap(proxy)
+        async with document:
+            await document.until(lambda document: bool(document.welcomes))
+            yield site, proxy, document, trap
 
 
-async def test_fault_2_a_result_is_lost_on_its_way_down() -> None:
+async def test_fault_2_a_result_is_lost_on_its_way_down(transport: Transport) -> None:
     runs = Runs()
-    async with behind_a_proxy(runs.table) as (_, proxy, document, link):
-        link.down.cut_when(before_frame(b'["result"'))
+    async with behind_a_proxy(runs.table, transport) as (_, proxy, document, trap):
+        trap.arm("down", before(transport, b'["result"'))
         await document.send("count", "once", qos=2)
         await document.until(lambda document: bool(document.results))
 
-        assert link.how == "cut"
+        assert (await trap.sprung()).how == "cut"
         assert runs.data == ["once"]
         assert document.results == {1: [True, ["counted", "once"]]}
         assert len(document.welcomes) == 2
@@ -63,8 +67,10 @@ async def test_fault_2_a_result_is_lost_on_its_way_down() -> None:
 
 
 @pytest.mark.parametrize(("lane", "lost"), [("up", b'["ack"'), ("down", b'["acked"')])
-async def test_fault_2_an_answer_is_lost_on_its_way_up_or_its_confirmation_down(lane: str, lost: bytes) -> None:
-    async with behind_a_proxy(DelegateTableDef()) as (site, proxy, document, link):
+async def test_fault_2_an_answer_is_lost_on_its_way_up_or_its_confirmation_down(
+    lane: Direction, lost: bytes, transport: Transport
+) -> None:
+    async with behind_a_proxy(DelegateTableDef(), transport) as (site, proxy, document, trap):
         shown: list[Any] = []
 
         async def show(push: Push) -> str:
@@ -72,12 +78,12 @@ async def test_fault_2_an_answer_is_lost_on_its_way_up_or_its_confirmation_down(
             return "yes"
 
         document.delegate = show
-        getattr(link, lane).cut_when(before_frame(lost))
+        trap.arm(lane, before(transport, lost))
         receipt = await site.publisher.page(document.welcomes[0]["page"]).push("confirm", "Sure?", qos=2)
         answers = await receipt.wait(count=2, timeout=0.1) or await receipt.wait(count=1)
         await document.until(lambda document: not document.unanswered)
 
-        assert link.how == "cut"
+        assert (await trap.sprung()).how == "cut"
         assert [(answer.ok, answer.value) for answer in answers] == [(True, "yes")]
         assert shown == ["Sure?"]
         assert proxy.counts["upgraded"] == 2
@@ -106,14 +112,7 @@ async def test_fault_3_the_server_notices_a_dead_line_and_the_page_resumes_when_
         if transport == "poll":
             await site.waiting()
 
-        tried = asyncio.Event()
-
-        def swallow(link: Link) -> None:
-            link.stall()
-            tried.set()
-
-        proxy.on_connect = swallow
-        proxy.stall()
+        lines = swallow_all(proxy)
         dead_since = loop.time()
         await page.push("count", 1)
         assert await detached.next() == wire.page
@@ -125,7 +124,7 @@ async def test_fault_3_the_server_notices_a_dead_line_and_the_page_resumes_when_
         # The page tries again, and hears nothing, until the network is back.
         cursor = {"epoch": wire.welcome["epoch"], "seq": wire.welcome["seq"]}
         coming = asyncio.create_task(visitor.attach(token, document=document, attempt=2, **cursor))
-        await tried.wait()
+        await lines.get()
         back_since = loop.time()
         proxy.resume()
         again = await coming
@@ -146,7 +145,8 @@ async def until(true: Callable[[], bool]) -> None:
 
 # --- a thousand resets ------------------------------------------------------------------------------------------------
 
-RESETS: Final = 1000
+#: Of requests fewer: a page makes more than one, and what each leaves behind would show all the same.
+RESETS: Final[dict[Transport, int]] = {"websocket": 1000, "stream": 300, "poll": 300}
 AT_ONCE: Final = 20
 
 #: Where the lines are reset: before the first byte, and at four later points of a conversation.
@@ -206,7 +206,8 @@ async def talk_until_reset(visitor: Visitor, token: str) -> None:
 async def test_fault_4_a_storm_of_resets_leaves_nothing_behind(transport: Transport) -> None:
     time = Time()
     # A page whose poll was answered, wherever the answer went, is given up when it is silent.
-    limits = Limits(heartbeat=1, held=RESETS)
+    resets = RESETS[transport]
+    limits = Limits(heartbeat=1, held=resets, session_sockets=resets, session_pages=resets)
     broker = MemoryBroker(limits, clock=time)
     table = DelegateTableDef()
 
@@ -231,12 +232,12 @@ async def test_fault_4_a_storm_of_resets_leaves_nothing_behind(transport: Transp
         async with FaultProxy(HOST, site.port) as proxy:
             stages = itertools.cycle(STAGES if transport == "websocket" else TEXT_STAGES)
             async with Visitor(proxy.url, transport) as visitor:
-                for _ in range(0, RESETS, AT_ONCE):
+                for _ in range(0, resets, AT_ONCE):
                     proxy.on_connect = None
                     tokens = [await visitor.token() for _ in range(AT_ONCE)]
                     proxy.on_connect = next(stages)
                     await asyncio.gather(*(talk_until_reset(visitor, token) for token in tokens))
-            assert proxy.counts["reset"] == RESETS
+            assert proxy.counts["reset"] == resets
         await until(lambda: not get_site(site.app).sockets)
         left = asyncio.all_tasks() - tasks
         if left:
@@ -255,7 +256,7 @@ async def test_fault_4_a_storm_of_resets_leaves_nothing_behind(transport: Transp
             time.now += 1
             broker.tick()
         assert len(broker._records) == 0
-        assert len(attached) == len(set(attached)) >= RESETS * 3 // 5
+        assert len(attached) == len(set(attached)) >= resets * 3 // 5
         await until(lambda: len(gone) >= len(attached))
         assert sorted(gone) == sorted(attached)
 
@@ -263,19 +264,24 @@ async def test_fault_4_a_storm_of_resets_leaves_nothing_behind(transport: Transp
 # --- two sockets of one document --------------------------------------------------------------------------------------
 
 
-async def test_fault_23_old_and_new_socket_overlap() -> None:
+async def test_fault_23_old_and_new_socket_overlap(transport: Transport) -> None:
     runs = Runs()
     site = TestSite(delegates=runs.table)
-    async with serving(site), FaultProxy(HOST, site.port) as proxy, Visitor(proxy.url) as visitor:
+    async with serving(site), FaultProxy(HOST, site.port) as proxy, Visitor(proxy.url, transport) as visitor:
         token, document = await visitor.token(), new_document()
         old = await visitor.attach(token, document=document)
         page = site.publisher.page(old.page)
         await page.push("growl", 1)
         assert (await old.receive())[4] == 1
-        line = await proxy.upgraded()
+        hearing = asyncio.create_task(old.receive())
+        if transport == "poll":
+            await site.waiting()
         # What is under way in both directions stays under way: a send, a push, and soon the close of this socket.
-        line.stall()
+        lines = swallow_all(proxy)
         await old.send("send", 1, 2, "count", "once")
+        if transport != "websocket":
+            await lines.get()
+        proxy.on_connect = None
         await page.push("growl", 2)
         cursor = {"epoch": old.welcome["epoch"], "seq": old.welcome["seq"] + 1}
         new = await visitor.attach(token, document=document, attempt=2, **cursor)
@@ -286,11 +292,57 @@ async def test_fault_23_old_and_new_socket_overlap() -> None:
         assert (await new.receive())[4] == 3
         assert site.publisher.statistics().attached == 1
 
-        line.resume()
-        assert (await old.receive())[4] == 2
-        assert await old.closed() == Closed(4509, "a newer socket of this page is here")
+        proxy.resume()
+        heard = [await hearing]
+        while heard[-1][0] != "push":
+            # Of a request, what it brought has been done on the new one.
+            assert heard[-1] == ["result", 1, True, ["counted", "once"]]
+            heard.append(await old.receive())
+        assert heard[-1][4] == 2
+        closed = await old.closed()
+        assert closed.code == 4509
+        assert closed.reason.startswith("a newer socket of this ")
         await page.push("growl", 4)
 
         assert (await new.receive())[4] == 4
         assert runs.data == ["once"]
+        assert site.publisher.statistics().attached == 1
+
+
+def swallow_all(proxy: FaultProxy) -> asyncio.Queue[Link]:
+    """Let nothing pass any more, in either direction; returns where connections to come are told."""
+    lines: asyncio.Queue[Link] = asyncio.Queue()
+
+    def swallow(link: Link) -> None:
+        link.stall()
+        lines.put_nowait(link)
+
+    proxy.on_connect = swallow
+    proxy.stall()
+    return lines
+
+
+# --- a proxy that keeps responses back --------------------------------------------------------------------------------
+
+
+async def test_fault_25_a_stream_that_is_kept_back_and_the_polls_that_take_over() -> None:
+    async with serving(TestSite()) as site, FaultProxy(HOST, site.port) as proxy, Visitor(proxy.url) as visitor:
+
+        def keep_back(link: Link, path: str) -> None:
+            link.down.hold = 64 * 1024 if path.endswith("/stream") else 0
+
+        proxy.on_request = keep_back
+        token, document = await visitor.token("/?topic=news"), new_document()
+        stream = await visitor.open("stream")
+        hello = asyncio.create_task(stream.hello(token, document=document))
+        await site.waiting()
+        await site.publisher.topic("news").push("count", 1)
+        assert not (await asyncio.wait([hello], timeout=0.2))[0], "nothing comes of it"
+        visitor.transport = "poll"
+        polls = await visitor.attach(token, document=document, attempt=2)
+        stream.cut()
+        await asyncio.wait([hello])
+        await site.publisher.topic("news").push("count", 2)
+
+        assert [(await polls.receive())[4] for _ in range(2)] == [1, 2]
         assert site.publisher.statistics().attached == 1

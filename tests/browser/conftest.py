@@ -125,16 +125,24 @@ async def open_tab(context: BrowserContext) -> AsyncIterator[OpenTab]:
     assert [complaint for tab in tabs for complaint in tab.complaints] == []
 
 
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def real_browser(chromium: Path, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Chromium]:
+    """A browser that nobody drives but the test."""
+    async with Chromium(chromium, tmp_path_factory.mktemp("user data"), _ARGUMENTS) as browser:
+        yield browser
+
+
 @pytest_asyncio.fixture(loop_scope="session")
-async def open_real_tab(put_proxy: StartProxy, chromium: Path, tmp_path: Path) -> AsyncIterator[OpenRealTab]:
-    """Opens tabs of a browser that nobody drives but the test: each hides those before it."""
-    async with Chromium(chromium, tmp_path / "user data", _ARGUMENTS) as browser:
-        tabs: list[RealTab] = []
+async def open_real_tab(put_proxy: StartProxy, real_browser: Chromium) -> AsyncIterator[OpenRealTab]:
+    """Opens tabs of that browser: each hides those before it. They are closed before sites and proxies are."""
+    tabs: list[RealTab] = []
 
-        async def open_tab(url: str) -> RealTab:
-            tabs.append(await browser.new_tab())
-            await tabs[-1].open(url)
-            return tabs[-1]
+    async def open_tab(url: str) -> RealTab:
+        tabs.append(await real_browser.new_tab())
+        await tabs[-1].open(url)
+        return tabs[-1]
 
-        yield open_tab
-        assert [complaint for tab in tabs for complaint in tab["uncaught"]] == []
+    yield open_tab
+    for tab in tabs:
+        await tab.close()
+    assert [complaint for tab in tabs for complaint in tab["uncaught"]] == []

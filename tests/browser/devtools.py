@@ -90,7 +90,7 @@ class Chromium:
         """Open an empty tab, in front of all others."""
         target = (await self.call("Target.createTarget", url="about:blank"))["targetId"]
         session = (await self.call("Target.attachToTarget", targetId=target, flatten=True))["sessionId"]
-        tab = self._tabs[session] = RealTab(self, session)
+        tab = self._tabs[session] = RealTab(self, target, session)
         for method in ("Page.enable", "Runtime.enable"):
             await tab.call(method)
         await tab.call("Runtime.addBinding", name="tell")
@@ -131,9 +131,10 @@ class Chromium:
 class RealTab(Journal):
     """A tab. What its documents tell is noted, `visibility`, `freeze`, `resume` and `state` by themselves."""
 
-    def __init__(self, browser: Chromium, session: str) -> None:
+    def __init__(self, browser: Chromium, target: str, session: str) -> None:
         super().__init__()
         self._browser = browser
+        self._target = target
         self._session = session
 
     async def call(self, method: str, **parameters: Any) -> dict[str, Any]:
@@ -163,6 +164,10 @@ class RealTab(Journal):
     async def bring_to_front(self) -> None:
         """Show it, and hide the tab that was in front."""
         await self.call("Page.bringToFront")
+
+    async def close(self) -> None:
+        """Close it."""
+        await self._browser.call("Target.closeTarget", targetId=self._target)
 
     async def freeze(self) -> None:
         """Stop its tasks, as the browser does to hidden tabs to save energy."""

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 import pagews
 from pagews.site import get_site
 from tests.faults import frames
+from tests.wire_client import TRANSPORTS
 
 from .conftest import OpenRealTab, Serve, StartProxy
 from .devtools import RealTab
@@ -54,6 +57,7 @@ async def hide(tab: RealTab, open_real_tab: OpenRealTab, site: Site) -> RealTab:
     return front
 
 
+@pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_fault_20_hidden_tab_lives(serve: Serve, open_real_tab: OpenRealTab) -> None:
     site = await serve(delegates=table(), limits=pagews.Limits(heartbeat=HEARTBEAT))
     tab, page = await open_page(open_real_tab, site, site.url)
@@ -68,6 +72,7 @@ async def test_fault_20_hidden_tab_lives(serve: Serve, open_real_tab: OpenRealTa
     assert site.journal["detach"] == []
 
 
+@pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_fault_20_hidden_tab_whose_line_is_cut_comes_back(
     serve: Serve, put_proxy: StartProxy, open_real_tab: OpenRealTab
 ) -> None:
@@ -84,6 +89,7 @@ async def test_fault_20_hidden_tab_whose_line_is_cut_comes_back(
     assert await tab.is_hidden()
 
 
+@pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_fault_20_hidden_tab_that_waits_comes_back_at_once_when_it_is_looked_at(
     serve: Serve, put_proxy: StartProxy, open_real_tab: OpenRealTab
 ) -> None:
@@ -93,8 +99,11 @@ async def test_fault_20_hidden_tab_that_waits_comes_back_at_once_when_it_is_look
     await hide(tab, open_real_tab, site)
     # As if it had tried for a long time: it would wait for longer than this test.
     await tab.run("Math.random = () => 1000")
+    # Refused, for a browser repeats a request by itself when a connection breaks that it has used before.
+    proxy.refusing = True
     proxy.cut()
     await tab.wait("state", 3)
+    proxy.refusing = False
     assert tab["state"] == ["connecting", "open", "waiting"]
     await page.push("growl", "while it was away")
     await tab.bring_to_front()
@@ -103,6 +112,7 @@ async def test_fault_20_hidden_tab_that_waits_comes_back_at_once_when_it_is_look
     assert tab["visibility"] == ["hidden", "visible"]
 
 
+@pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_fault_20_frozen_tab_lets_go_and_resumes_on_thaw(serve: Serve, open_real_tab: OpenRealTab) -> None:
     site = await serve()
     tab, page = await open_page(open_real_tab, site, site.url)

@@ -1,4 +1,7 @@
-"""2,000 numbered messages under 20 kills of the socket, in either direction: none missing, none twice, in order."""
+"""2,000 numbered messages under 20 kills of what carries them, in either direction: none missing, none twice, in order.
+
+The first tests place each kill by the frames of a WebSocket; the last one cuts what passes over any connection.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +9,14 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, Final
+
+import pytest
 
 import pagews
 from tests.faults import FaultProxy, Link, after_frame, frames, inside_frame
+from tests.traps import Direction, Trap, inside
+from tests.wire_client import TRANSPORTS, Transport
 
 from .conftest import OpenTab, Serve, StartProxy
 from .site import Site
@@ -282,3 +289,61 @@ async def test_2000_sends(serve: Serve, put_proxy: StartProxy, open_tab: OpenTab
         assert sent == MESSAGES
         assert ran == list(range(MESSAGES))
         assert await tab.run("() => Promise.all(results)") == [f"ran {number}" for number in range(MESSAGES)]
+
+
+# --- in both directions at once, over each transport ------------------------------------------------------------------
+
+#: What is cut in the middle: the direction, and what is on its way there.
+PLACES: Final[tuple[tuple[Direction, bytes], ...]] = (
+    ("down", b'"number"'),
+    ("up", b'"hello"'),
+    ("down", b'"welcome"'),
+    ("up", b'"send"'),
+    ("down", b'"result"'),
+)
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+async def test_2000_messages_each_way(
+    serve: Serve, put_proxy: StartProxy, open_tab: OpenTab, transport: Transport
+) -> None:
+    delegates = pagews.DelegateTableDef()
+    ran: list[int] = []
+
+    @delegates.on("number")
+    async def number(page: pagews.Page, data: int) -> str:
+        ran.append(data)
+        return f"ran {data}"
+
+    site = await serve(delegates=delegates)
+    proxy = await put_proxy(site)
+    tab = await open_tab(f"{proxy.url}/", without_jitter=True)
+    tab.network_fails = True
+    page = site.publisher.page(await tab.id())
+    await tab.run(RECEIVE)
+    await tab.run(SEND)
+
+    trap, done = Trap(proxy), 0
+    for _ in range(ROUNDS):
+        for direction, text in PLACES:
+            trap.arm(direction, inside(transport, text))
+            if text in (b'"hello"', b'"welcome"'):
+                proxy.cut()
+            await tab.run("([first, count]) => sendMany(first, count)", [done, BATCH])
+            for value in range(done, done + BATCH):
+                await page.push("number", value)
+            done += BATCH
+            assert (await trap.sprung()).how == "cut"
+            await tab.run("count => has(count)", done)
+            await tab.run("() => Promise.all(results).then(() => null)")
+
+    assert done == MESSAGES
+    # What is behind the last number has come too: nothing is under way any more.
+    await tab.listen("end")
+    await page.push("end")
+    await tab.wait("end")
+    assert await tab.run("got") == list(range(MESSAGES))
+    assert ran == list(range(MESSAGES))
+    assert await tab.run("() => Promise.all(results)") == [f"ran {value}" for value in range(MESSAGES)]
+    assert await tab.run("pagews.transport") == transport
+    assert site.publisher.statistics().lost == {}
