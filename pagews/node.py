@@ -24,6 +24,7 @@ from .log import Replay
 from .page import Claim, Event, Owner, PageSession, State
 from .page_jobs import PageJobs
 from .page_tasks import PageTasks
+from .private import private
 from .socket import Output, Socket
 from .targets import Address
 from .wire import Push, Text
@@ -36,6 +37,7 @@ TURN: Final = 1.0
 READS: Final = 8
 
 
+@private
 class Arrival(NamedTuple):
     """Who says hello, from its token and its hello. `topics`: to what, each with the number since when."""
 
@@ -177,8 +179,10 @@ class Node:
         _check_holding(page)
         self._replace(page)
         # The record was read in the same step: what it was told about itself by then is in it already.
-        pushes: list[Filed] = [message for message in attached.replay.messages if isinstance(message, Push)]
-        replay = attached.replay._replace(messages=pushes)
+        rest: list[Filed] = [
+            message for message in attached.replay.messages if isinstance(message, Push) or message.kind == "unreadable"
+        ]
+        replay = attached.replay._replace(messages=rest)
         epoch = self.broker.position.epoch
         if await self._set_topics(page, attached.topics):
             replay = await self.broker.read(page.epoch, page.cursors(), self.limits.replay_chunk)
@@ -403,14 +407,15 @@ class Node:
                 self.counters.replayed += 1
                 self.counters.delivered += 1
                 page.socket.send_info(message)
-            elif message.kind == "close":
-                self._control(page, message)
-                return True
             elif message.kind == "topics" or message.kind == "revoked":
                 # Rule 21: what comes behind it was read without the topics that it announces. Rule 22: or after its
                 # identity has ended.
                 page.relearn = True
                 return False
+            else:
+                self._control(page, message)
+                if message.kind == "close":
+                    return True
         page.position = max(page.position, replay.upto)
         if page.state is not State.REPLAYING:
             return True  # its socket ended, or is full: whoever sees to that reads on
@@ -491,9 +496,11 @@ class Node:
         try:
             if await is_revoked(self.broker, page.session_id, page.user_id, page.since):
                 self._end(page, CloseCode.IDENTITY, "the session has ended")
-            topics = await self.broker.topics(page.id) or {}
+            topics = await self.broker.topics(page.id)
             if _reads_on(page):
-                await self._set_topics(page, topics)
+                # An attached page has a record, but in a log that has lost it: the read finds out, and needs these.
+                if topics is not None:
+                    await self._set_topics(page, topics)
                 learned = True
         finally:
             # Stopped in between: whoever reads on next must ask anew.

@@ -70,6 +70,9 @@ class Surroundings(Protocol):
     def renew(self, document: Document) -> bool:
         """Ask for a fresh token; False: there is none for the identity that the browser has now."""
 
+    def ended_at(self, document: Document) -> int | None:
+        """The number of the log with which its identity has ended."""
+
     def may_be_lost(self, reason: str, cursor: Position) -> bool:
         """Whether there is any cause for a loss."""
 
@@ -296,6 +299,9 @@ class Document:
             self.write(self.answers[receipt])
         if seq <= self.cursor.seq:
             return  # the client drops what it has seen
+        end = self.world.ended_at(self)
+        if end is not None and seq > end:
+            raise BrokenPromise(f"{self.name} was shown {seq}, and its identity has ended with {end}")
         item = next(item for item in self.world.accepted if item.seq == seq)
         kind, _, topic = item.channel.partition(":")
         if kind == "topic":

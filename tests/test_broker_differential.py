@@ -1,6 +1,7 @@
 """Random histories of what a node asks of its broker: the embedded one and the one on Redis must say the same.
 
-On Redis there are two nodes, and every question goes to one of them at random; the embedded broker is asked each too.
+There are two nodes, and every question goes to one of them at random; the embedded broker is shared as in
+`shared_broker.py`, on which the histories of `test_machine.py` run.
 Numbers are compared from where a history begins. Time passes for both alike, and never comes close to a bound: what is
 due at a whole second with one of them might be a microsecond late with the other.
 
@@ -21,7 +22,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_state_machine_as_test
 
-from pagews import LimitExceeded, Limits, MemoryBroker, PageGone, Push, RemoteError, Text
+from pagews import LimitExceeded, Limits, PageGone, Push, RemoteError, Text
 from pagews.broker import Answer, Attach, Broker, Filed, Position, Presence
 from pagews.log import Replay
 from pagews.page import Claim, Owner, cursors
@@ -31,6 +32,7 @@ from pagews.wire import Draft
 from .broker_bench import CHANNELS, PATIENCE, Node, text_of
 from .redis_server import RedisServer
 from .rig import draft
+from .shared_broker import Bus, NodeBroker
 
 T = TypeVar("T")
 
@@ -75,6 +77,7 @@ class Told(NamedTuple):
     ended: list[str]
     gone: list[str]
     answers: list[tuple[int, str, bool, str]]
+    superseded: list[list[tuple[str, Owner]]]
 
 
 class Side(abc.ABC):
@@ -140,22 +143,25 @@ class Side(abc.ABC):
         ended: list[list[str]] = []
         gone: list[str] = []
         answers: list[tuple[int, str, bool, str]] = []
+        superseded: list[list[tuple[str, Owner]]] = []
         for node in self.nodes:
             delivered.append([(channel, self.message(message)) for channel, message in node.delivered])
             ended.append(sorted(node.ended_pages))
             gone += node.gone_pages
             answers += [(answer.receipt, answer.page_id, answer.ok, repr(answer.value)) for answer in node.answers]
+            superseded.append(node.superseded_pages)
             node.delivered, node.ended_pages, node.gone_pages, node.answers = [], [], [], []
+            node.superseded_pages = []
             assert (node.interruptions, node.deaths, node.detached_pages, node.results_dropped) == (0, 0, [], 0)
         assert all(heard == delivered[0] for heard in delivered)
         assert all(heard == ended[0] for heard in ended)
-        return Told(delivered[0], ended[0], sorted(gone), sorted(answers))
+        return Told(delivered[0], ended[0], sorted(gone), sorted(answers), superseded)
 
 
 class _Present(Node):
     """A node that says who is attached by the records of its broker, for in these histories there are no sockets."""
 
-    def __init__(self, broker: MemoryBroker) -> None:
+    def __init__(self, broker: NodeBroker) -> None:
         super().__init__()
         self._broker = broker
 
@@ -163,20 +169,23 @@ class _Present(Node):
         found = []
         for page_id, record in self._broker._records.items():
             topics = record.topics or {}
-            if record.attached and channel in cursors(page_id, record.session_id, record.user_id, topics, 0):
+            is_here = record.attached and self._broker.bus.where[page_id] is self._broker
+            if is_here and channel in cursors(page_id, record.session_id, record.user_id, topics, 0):
                 found.append(Presence(page_id, record.session_id, record.user_id, topics))
         return found
 
 
 class MemorySide(Side):
-    """The embedded broker."""
+    """Two nodes on the embedded broker."""
 
     def __init__(self) -> None:
         self._now = 0.0
-        super().__init__([MemoryBroker(LIMITS, clock=lambda: self._now, wall=lambda: self._now)])
+        bus = Bus(LIMITS, lambda: self._now)
+        bus.joined = lambda page_id, owner: None
+        super().__init__([NodeBroker(bus) for _ in range(2)])
 
     def _make_node(self, broker: Broker) -> Node:
-        assert isinstance(broker, MemoryBroker)
+        assert isinstance(broker, NodeBroker)
         return _Present(broker)
 
     async def set_clock(self, now: float) -> None:
@@ -184,7 +193,8 @@ class MemorySide(Side):
 
     async def pass_time(self, now: float) -> None:
         self._now = now
-        self.brokers[0].tick()
+        for broker in self.brokers:
+            broker.tick()
 
     async def settle(self, answers: int) -> None:
         """It tells everything at once."""

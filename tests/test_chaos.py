@@ -23,6 +23,7 @@ async def test_some_seconds_of_faults_after_which_nothing_may_be_lost(redis_prog
     assert checker.violations == []
     assert checker.counts["shown"] > 100
     assert checker.counts["sends with a result"] > 10
+    assert checker.counts["joins"] > 0
 
 
 async def test_some_seconds_in_which_redis_loses_everything(redis_program: Path, tmp_path: Path) -> None:
@@ -102,6 +103,68 @@ def test_what_is_whole_is_not_complained_of() -> None:
 )
 def test_a_lie_to_a_page_is_noticed(page: list[Entry], said: str) -> None:
     assert any(said in violation for violation in violations(THREE, [*opened(), *page]))
+
+
+def joining(*, asks: int = 1, leaves: bool = False) -> list[Entry]:
+    """A page joins a topic at 5 s, and leaves it at 20 s, behind what it was shown before."""
+    page = [*opened(), *[{"document": "d", "asks": "join", "topic": "j", "time": 4.0}] * asks]
+    page.append({"document": "d", "answered": "join", "topic": "j", "ok": True, "time": 5.0})
+    if leaves:
+        page += [shown(1, 1), {"document": "d", "asks": "leave", "topic": "j", "time": 19.0}]
+        page.append({"document": "d", "answered": "leave", "topic": "j", "ok": True, "time": 20.0})
+    return page
+
+
+def test_a_topic_that_was_joined_is_a_channel_from_then_on_until_it_is_left() -> None:
+    before, then, later = (pushed(place, time=10.0 * place, channel="topic:j") for place in (0, 1, 3))
+    assert violations([*before, *then], [*joining(), shown(1, 1)]) == []
+    assert any("never shown x-1" in said for said in violations([*before, *then], joining()))
+    assert any("never shown x-3" in said for said in violations([*then, *later], [*joining(), shown(1, 1)]))
+    twice = violations(then, [*joining(), shown(1, 1), shown(1, 2)])
+    assert any("shown x-1 twice" in said for said in twice)
+    # What it was shown last when it left is all that it must have been shown.
+    assert violations([*then, *later], joining(leaves=True)) == []
+    between = pushed(2, time=19.5, channel="topic:j")
+    assert violations([*then, *between], [*joining(leaves=True), shown(2, 2)]) == []
+    assert any("which was for topic:j" in said for said in violations(later, [*joining(leaves=True), shown(3, 3)]))
+    # It may have joined again behind that, on a worker that was late.
+    assert violations([*then, *later], [*joining(asks=2, leaves=True), shown(3, 3)]) == []
+    # With the log goes what it has joined.
+    lost = welcomed(0, lost="epoch", epoch="another", time=25.0)
+    assert violations([*then, *later], [*joining(), shown(1, 1), lost]) == []
+    # And that it has left it.
+    assert violations([*then, *later], [*joining(leaves=True), lost, shown(3, 3)]) == []
+
+
+@pytest.mark.parametrize("channel", ["session:s", "user:ann"])
+def test_what_is_shown_to_an_identity_that_has_ended_is_noticed(channel: str) -> None:
+    page = [{"document": "d", "opened": ["topic:t", "session:s", "user:ann"], "time": 1.0}, welcomed()]
+    over: list[Entry] = [{"revoking": channel, "time": 10.5}, {"revoked": channel, "time": 11.0}]
+    before, later = pushed(1, time=10.7), pushed(2, time=12.0)
+    assert violations([*before, *over], [*page, shown(1, 1)]) == []
+    assert any("had ended" in said for said in violations([*over, *later], [*page, shown(2, 2)]))
+    # Nobody was told that it has ended, or it was another's, or it was forgotten with the log.
+    assert violations([*over[:1], *later], [*page, shown(2, 2)]) == []
+    assert violations([*over, *later], [*opened(), shown(2, 2)]) == []
+    lost = welcomed(0, lost="epoch", epoch="another", time=11.5)
+    assert violations([*over, *later], [*page, lost, shown(2, 2)]) == []
+    # But not with a part of it.
+    lost = welcomed(1, lost="expired", time=11.5)
+    assert any("had ended" in said for said in violations([*over, *later], [*page, lost, shown(2, 2)]))
+
+
+def test_what_is_shown_after_a_login_is_noticed() -> None:
+    rotated = {"document": "d", "rotated": "/logout", "time": 11.0}
+    assert violations(pushed(1, time=10.7), [*opened(), rotated, shown(1, 1)]) == []
+    assert any("had ended" in said for said in violations(pushed(1, time=12.0), [*opened(), rotated, shown(1, 1)]))
+
+
+def test_an_upload_runs_once_at_most() -> None:
+    effect: Entry = {"effect": ["d", 1], "bytes": 3, "time": 1.0}
+    uploaded: Entry = {"document": "d", "uploaded": 1, "ok": True, "time": 2.0}
+    assert violations([effect], [*opened(), uploaded]) == []
+    assert any("has run 0 times" in said for said in violations([], [*opened(), uploaded]))
+    assert any("has run 2 times" in said for said in violations([effect, effect], [*opened(), uploaded]))
 
 
 @pytest.mark.parametrize(

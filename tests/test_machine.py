@@ -8,28 +8,34 @@ from typing import Any
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
-from .world import CHANNELS, Qos, Runner
+from .world import CHANNELS, Qos, Runner, World
 
 index = st.integers(0, 5)
 channel = st.sampled_from(CHANNELS)
 qos = st.sampled_from((1, 2))
 
 
+def has_several(histories: Histories) -> bool:
+    return len(histories.world.processes) > 1
+
+
 class Histories(RuleBasedStateMachine):
     """Each rule is something that can happen to a node, its broker or a browser."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.runner = Runner()
-        self.world = self.runner.world
+    runner: Runner
+
+    @property
+    def world(self) -> World:
+        return self.runner.world
 
     def happens(self, event: Coroutine[Any, Any, None]) -> None:
         self.runner.run(event)
 
-    @initialize()
-    def begin(self) -> None:
+    @initialize(processes=st.sampled_from((1, 2, 3)))
+    def begin(self, processes: int) -> None:
+        self.runner = Runner(processes)
         self.happens(self.world.open(0))
         self.happens(self.world.open(1))
 
@@ -94,9 +100,9 @@ class Histories(RuleBasedStateMachine):
             self.happens(self.world.push(f"topic:{topic}", 1, 1))
         self.happens(self.world.duplicate(index))
 
-    @rule(index=index)
-    def connect(self, index: int) -> None:
-        self.happens(self.world.connect(index))
+    @rule(index=index, place=index)
+    def connect(self, index: int, place: int) -> None:
+        self.happens(self.world.connect(index, place))
 
     @rule(index=index, count=st.integers(1, 3))
     def receive(self, index: int, count: int) -> None:
@@ -137,6 +143,48 @@ class Histories(RuleBasedStateMachine):
     @rule(index=index)
     def release(self, index: int) -> None:
         self.happens(self.world.release(index))
+
+    # --- processes ----------------------------------------------------------------------------------------------------
+
+    @precondition(has_several)
+    @rule(index=index, stall=st.booleans())
+    def hold(self, index: int, stall: bool) -> None:
+        self.happens(self.world.hold(index, stall=stall))
+
+    @precondition(has_several)
+    @rule(index=index, lose=st.booleans())
+    def go_on(self, index: int, lose: bool) -> None:
+        self.happens(self.world.lose_line(index) if lose else self.world.go_on(index))
+
+    @precondition(has_several)
+    @rule(index=index, place=index)
+    def move_at_work(self, index: int, place: int) -> None:
+        self.happens(self.world.move_at_work(index, place))
+
+    @rule(on=st.booleans())
+    def slow(self, on: bool) -> None:
+        self.happens(self.world.slow(on))
+
+    @precondition(has_several)
+    @rule(index=index, channel=channel, lose=st.booleans())
+    def lag(self, index: int, channel: str, lose: bool) -> None:
+        self.hold(index, stall=False)
+        self.happens(self.world.push(channel, 1, 1))
+        self.go_on(index, lose=lose)
+        self.happens(self.world.push(channel, 1, 1))
+
+    @precondition(has_several)
+    @rule(index=index)
+    def stay_away(self, index: int) -> None:
+        self.hold(index, stall=True)
+        self.pass_time(3)
+        self.go_on(index, lose=False)
+        self.pass_time(1)
+
+    @precondition(has_several)
+    @rule(index=index)
+    def kill(self, index: int) -> None:
+        self.happens(self.world.kill(index))
 
     # --- time and order -----------------------------------------------------------------------------------------------
 

@@ -10,7 +10,7 @@ import pytest
 
 from pagews import Context, Limits, MemoryBroker, Text, WebSocketHandler
 from pagews.broker import Attach, Attached, Control, Filed, Position
-from pagews.errors import ProtocolError
+from pagews.errors import CloseCode, ProtocolError
 from pagews.log import Replay
 from pagews.page import Owner, State
 from pagews.wire import ping
@@ -411,6 +411,25 @@ async def test_rule_11_what_comes_during_an_attach_is_held_and_comes_behind_the_
     assert [frame[0] for frame in client.frames] == ["welcome", "push", "push", "push"]
     assert client.pushed == [before, *during]
     assert broker.asked == ["subscribe", "attach"]
+
+
+async def test_a_page_that_joins_while_the_log_is_lost_begins_anew_with_all_its_topics() -> None:
+    broker = Waiting()
+    rig = await Rig(broker).start()
+    client = Client(rig, topics=("t",))
+    await client.attach()
+    gate = broker.hold("read")
+    await broker.set_topics("p", ["t"], ["u"], [])
+    await turn()
+    # It has learned that, and reads; there is more to learn when the log is gone.
+    await broker.set_topics("p", ["t"], ["v"], [])
+    lost = MemoryBroker(Limits())
+    broker._log, broker._records = lost._log, lost._records
+    gate.set()
+    await turn()
+    assert client.wire.closed is not None
+    assert client.wire.closed[0] == CloseCode.RESTART
+    assert {"t", "u"} <= (await broker.topics("p") or {}).keys()
 
 
 async def test_rule_11_what_is_held_has_a_bound_beyond_which_it_is_read_again() -> None:

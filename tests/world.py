@@ -18,7 +18,6 @@ from aiohttp import web
 from aiohttp.test_utils import make_mocked_request
 
 from pagews import Limits, Page, PageGone, Receipt, drain
-from pagews.admission import Visitor
 from pagews.broker import Position
 from pagews.errors import CloseCode
 from pagews.handler import Context
@@ -111,7 +110,11 @@ class World:
         self.closed_pages: set[str] = set()
         #: In which process each link ends.
         self.places: dict[Link, Process] = {}
-        self.kills = 0
+        #: How often a process was killed, or did not reach the log.
+        self.deaths = 0
+        #: Set unless delegates take their time.
+        self._quick = asyncio.Event()
+        self._quick.set()
 
     @property
     def now(self) -> float:
@@ -260,7 +263,7 @@ class World:
         socket = Socket(PageHandler(), Context(request, {}), wire, process.node.output, process.counters, self.limits)
         link = Link(wire, socket)
         link.up.put_nowait(document.hello())
-        process.site.sockets.add(socket, Visitor())
+        process.site.sockets.add(socket, process.site.sockets.admit(request, None))
         link.task = self.loop.create_task(link.serve(1006))
         link.task.add_done_callback(lambda task: process.site.sockets.discard(socket))
         self.places[link] = process
@@ -284,6 +287,22 @@ class World:
         document = self._document(index)
         if document is not None:
             document.send(qos)
+
+    async def slow(self, on: bool) -> None:
+        """From now on delegates take their time, or not any more."""
+        if on:
+            self._quick.clear()
+        else:
+            self._quick.set()
+
+    async def move_at_work(self, index: int, place: int) -> None:
+        """A document moves to another process while a delegate of it runs, and asks for the result there."""
+        await self.slow(True)
+        await self.send(index, 2)
+        await turns(4)
+        await self.connect(index, place)
+        await turns(4)
+        await self.receive(index, 1000)
 
     async def join(self, index: int, kind: str) -> None:
         """A document asks to listen to a topic, or to do so no more."""
@@ -360,6 +379,7 @@ class World:
         """A process hears no more of what is published; `stall`: nor does it reach the log, unless it is the last."""
         process = self.processes[index % len(self.processes)]
         others = any(not other.broker.stalled for other in self.processes if other is not process)
+        self.deaths += stall
         process.broker.hold(stall=stall and others)
 
     async def go_on(self, index: int) -> None:
@@ -377,7 +397,7 @@ class World:
         place = index % len(self.processes)
         process = self.processes[place]
         process.broker.kill()
-        self.kills += 1
+        self.deaths += 1
         for link, there in self.places.items():
             if there is process:
                 link.broken = link.ended = True
@@ -389,6 +409,7 @@ class World:
     async def settle(self) -> None:
         """Everything that is under way arrives."""
         await self.stepped(False)
+        await self.slow(False)
         for process in self.processes:
             process.broker.release()
         quiet = 0
@@ -418,6 +439,8 @@ class World:
                 if page_id != page.id or not page.attached:
                     raise BrokenPromise(f"{page_id} is in the table, and is {page.state}")
                 knows = process.hears and (page.state is State.LIVE or not process.cuts)
+                if knows and not process.cuts:
+                    self._check_place(process, page)
                 if knows and not self.is_valid(self._named(page.document)):
                     raise BrokenPromise(f"{page_id} is attached, and its identity has ended")
             process.tasks = [(page_id, task) for page_id, task in process.tasks if not task.done()]
@@ -431,11 +454,20 @@ class World:
             if times > 1 and send_id in self._named(name).exactly_once:
                 raise BrokenPromise(f"send {send_id} of {name} ran {times} times")
 
+    def _check_place(self, process: Process, page: PageSession) -> None:
+        """A page is where its record says."""
+        bus = self.bus
+        if bus.where.get(page.id, process.broker) is not process.broker:
+            raise BrokenPromise(f"{page.id} is attached here, and has moved")
+        record = bus.store._records.get(page.id)
+        if bus.is_alive(process.broker) and process.broker not in bus.dead and not (record and record.attached):
+            raise BrokenPromise(f"{page.id} is attached here, and counts as detached")
+
     async def finish(self) -> None:
         """In the end every document that is still open comes back, and must have everything or know what it lost."""
         await self.settle()
-        if self.kills:
-            # Nobody waits for the result of a send any more that a dead process has claimed.
+        if self.deaths:
+            # Others find out, and who lives again; nobody waits for the result of a send that a dead one has claimed.
             await self.pass_time(int(self.limits.lease) + 2)
             await self.settle()
         for index, document in enumerate(self.documents):
@@ -576,6 +608,7 @@ class World:
     async def work(self, process: Process, data: list[Any]) -> list[Any]:
         self.ran.note(data[0], data[1])
         await self.bus.wait()
+        await self._quick.wait()
         await process.broker.reach()
         return data
 

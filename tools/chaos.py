@@ -1,6 +1,7 @@
 """Faults at random, and promises that are kept all the same: `make chaos SECONDS=600 SEED=7`.
 
-Three workers on a real Redis, browsers that hop between them, publishers in every worker. Workers are killed with -9,
+Three workers on a real Redis, browsers that hop between them, publishers in every worker. Pages send, join and leave
+topics, upload files, and log in and out; workers revoke sessions and users. Workers are killed with -9,
 stopped and continued; their connections to Redis are cut and stalled; Redis is stopped, emptied, killed, and a replica
 takes over. At the end all is well again, and every page catches up. Then the checker reads the logs: `chaos_check.py`.
 

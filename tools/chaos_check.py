@@ -8,7 +8,12 @@ It knows the logs of the publishers and of the pages, and nothing of brokers, wo
 * From a welcome on, no push is missing below a later one that was shown, below a ping, or at the end, unless the
   document was told `lost` in between. A push whose outcome its publisher does not know may be missing, and one with a
   time to live.
-* A send of qos 2 has run once at most, and exactly once if it has a result. A page that was asked has answered that.
+* A topic that a page has joined is one of its channels from the result on until it asks to leave it; from the result of
+  that on it is none. (What was asked for twice, because of a cut, may be done late: then it may be one for good.)
+* A document is shown nothing that was pushed after its session or the login of its user has ended, by the word of a
+  server: that is as good as the log that it was filed in, and forgotten when the document is told `lost` for its epoch.
+* A send of qos 2 and an upload have run once at most, and exactly once if they have a result. A page that was asked has
+  answered that.
 """
 
 from __future__ import annotations
@@ -16,6 +21,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from math import inf
 from typing import Any, Final
 
 Entry = dict[str, Any]
@@ -35,6 +41,7 @@ class Pushed:
     began: float
     outcome: str = "unknown"
     may_expire: bool = False
+    ended: float = inf
 
     @property
     def must_come(self) -> bool:
@@ -53,14 +60,78 @@ class Run:
 
 
 @dataclass(slots=True)
+class Joined:
+    """What a document has done about a topic, which it joins once and leaves once.
+
+    `asked` and `begins`: when it asked to join, and had the result; `left`: when it had that of leaving it.
+    `is_certain`: whether it asked to join once, in a log that still is. `upto`: up to where it was shown everything
+    when it asked to leave, and of which epoch.
+    """
+
+    asked: float
+    is_certain: bool = True
+    begins: float = inf
+    left: float = inf
+    upto: tuple[str, int] | None = None
+
+    def may_show(self, pushed: Pushed) -> bool:
+        left = self.left if self.is_certain else inf
+        return pushed.ended > self.asked and pushed.began < left
+
+    def must_show(self, pushed: Pushed, epoch: str, seq: float) -> bool:
+        if self.upto is not None and (epoch != self.upto[0] or seq > self.upto[1]):
+            return False  # it may have been left before that was read
+        return self.begins < pushed.began
+
+
+@dataclass(slots=True)
 class Shown:
-    """A document."""
+    """A document. `channels`: those that it has from its begin on."""
 
     name: str
     channels: set[str] = field(default_factory=set)
+    joined: dict[str, Joined] = field(default_factory=dict)
     runs: list[Run] = field(default_factory=list)
     opened: float = 0.0
+    rotated: float = inf
     ended: bool = False
+
+    def may_show(self, pushed: Pushed) -> bool:
+        joined = self.joined.get(pushed.channel)
+        return pushed.channel in self.channels or (joined is not None and joined.may_show(pushed))
+
+    def must_show(self, pushed: Pushed, epoch: str, seq: float = inf) -> bool:
+        """Whether a push is for it, by its number where that is known."""
+        joined = self.joined.get(pushed.channel)
+        return pushed.channel in self.channels or (joined is not None and joined.must_show(pushed, epoch, seq))
+
+    def asks(self, kind: str, channel: str, time: float) -> None:
+        """It asks to join or to leave a topic."""
+        joined = self.joined.get(channel)
+        if joined is None:
+            self.joined[channel] = Joined(time)
+        elif kind == "join":
+            joined.is_certain = False
+        else:
+            self._stops(joined)
+
+    def is_answered(self, kind: str, channel: str, time: float) -> None:
+        """What it has asked for is done."""
+        joined = self.joined[channel]
+        if kind == "join":
+            joined.begins = time
+        else:
+            joined.left = time
+
+    def forget(self) -> None:
+        """Its record is gone, with what it has joined and left: it begins anew with what its worker has known last."""
+        for joined in self.joined.values():
+            self._stops(joined)
+            joined.is_certain = False
+
+    def _stops(self, joined: Joined) -> None:
+        if joined.upto is None:
+            joined.upto = (self.runs[-1].epoch, self.runs[-1].upto)
 
 
 class Checker:
@@ -87,7 +158,8 @@ class Checker:
         self.counts: Counter[str] = Counter()
         self._pushed: dict[str, Pushed] = {}
         self._lines: dict[tuple[str, str], list[Pushed]] = defaultdict(list)
-        self._sessions: dict[str, str] = {}
+        #: By channel, when somebody was told that it has ended, and when that was asked for.
+        self._revoked: dict[str, list[tuple[float, float]]] = defaultdict(list)
         self._effects: Counter[tuple[str, int]] = Counter()
         self._numbers: dict[tuple[str, str], int] = {}
         self._ids: dict[str, dict[int, str]] = defaultdict(dict)
@@ -107,6 +179,7 @@ class Checker:
     # --- publishers ---------------------------------------------------------------------------------------------------
 
     def _read_publisher(self, log: list[Entry]) -> None:
+        revoking: dict[str, float] = {}
         for entry in log:
             match entry:
                 case {"push": push, "channel": channel, "publisher": publisher, "time": time}:
@@ -116,9 +189,14 @@ class Checker:
                     line.append(pushed)
                 case {"pushed": push, "outcome": outcome}:
                     self._pushed[push].outcome = outcome
+                    if outcome == "accepted":
+                        self._pushed[push].ended = entry["time"]
                     self.counts[outcome] += 1
-                case {"page": page, "session": session}:
-                    self._sessions[page] = session
+                case {"revoking": channel, "time": time}:
+                    revoking[channel] = time
+                case {"revoked": channel, "time": time}:
+                    self.counts["revocations"] += 1
+                    self._revoked[channel].append((revoking[channel], time))
                 case {"effect": [document, number]}:
                     self._effects[document, number] += 1
                     if self._effects[document, number] > 1:
@@ -132,14 +210,11 @@ class Checker:
 
     def _read_pages(self, log: list[Entry]) -> list[Shown]:
         documents: dict[str, Shown] = {}
-        pages = [entry["welcome"]["page"] for entry in log if "welcome" in entry]
-        # One log is one browser's, with one session.
-        sessions = {f"session:{self._sessions[page]}" for page in pages if page in self._sessions}
         for entry in log:
             name = entry["document"]
             document = documents.get(name)
             if document is None:
-                document = documents[name] = Shown(name, channels=set(sessions))
+                document = documents[name] = Shown(name)
                 self.counts["documents"] += 1
             self._read(document, entry)
         return list(documents.values())
@@ -155,8 +230,18 @@ class Checker:
                 self._read_push(document, push, seq)
             case {"ping": seq}:
                 document.runs[-1].upto = max(document.runs[-1].upto, seq)
-            case {"sent": number, "ok": ok}:
-                self.counts["sends with a result" if ok else "sends without"] += 1
+            case {"asks": kind, "topic": topic, "time": time}:
+                document.asks(kind, f"topic:{topic}", time)
+            case {"answered": kind, "topic": topic, "ok": ok, "time": time}:
+                self.counts[f"{kind}s" if ok else f"{kind}s that failed"] += 1
+                if ok:
+                    document.is_answered(kind, f"topic:{topic}", time)
+            case {"rotated": _, "time": time}:
+                self.counts["logins and logouts"] += 1
+                document.rotated = min(document.rotated, time)
+            case {"sent": number, "ok": ok} | {"uploaded": number, "ok": ok}:
+                what = "sends" if "sent" in entry else "uploads"
+                self.counts[f"{what} with a result" if ok else f"{what} without"] += 1
                 ran = self._effects[document.name, number]
                 if ok and ran != 1:
                     self._wrong(f"send {number} of {document.name} has a result, and has run {ran} times")
@@ -171,6 +256,8 @@ class Checker:
             self.counts[f"lost: {lost}"] += 1
             if not self._may_lose:
                 self._wrong(f"{document.name} was told that it has lost something ({lost})")
+        if lost == "epoch" and document.runs:
+            document.forget()
         if lost or not document.runs:
             since = time if lost else document.opened
             document.runs.append(Run(since, said["epoch"], said["seq"], said["seq"]))
@@ -183,7 +270,9 @@ class Checker:
         if pushed is None or pushed.outcome == "refused":
             self._wrong(f"{document.name} was shown {push}, which was {'refused' if pushed else 'never pushed'}")
             return
-        if pushed.channel not in document.channels:
+        if self._ended_at(document, run) < pushed.began:
+            self._wrong(f"{document.name} was shown {push}, which was pushed after its session or login had ended")
+        if not document.may_show(pushed):
             self._wrong(f"{document.name} was shown {push}, which was for {pushed.channel}")
         if seq <= run.upto:
             self._wrong(f"{document.name} was shown {push} as {seq}, behind {run.upto}")
@@ -196,6 +285,16 @@ class Checker:
         run.upto = max(run.upto, seq)
         run.shown[push] = seq
 
+    def _ended_at(self, document: Shown, run: Run) -> float:
+        """When it was certain that the identity of a document has ended, in the log of a run."""
+        begun = min(other.since for other in document.runs if other.epoch == run.epoch)
+        ends = [document.rotated]
+        for channel in document.channels & self._revoked.keys():
+            # One that began while a user's logins were ended may be one of them or not.
+            is_user = channel.startswith("user:")
+            ends += [end for asked, end in self._revoked[channel] if not is_user or document.opened < asked]
+        return min((end for end in ends if end > begun), default=inf)
+
     # --- what is missing ----------------------------------------------------------------------------------------------
 
     def _check_numbers(self, document: Shown, run: Run) -> None:
@@ -204,7 +303,7 @@ class Checker:
             pushed = self._pushed[push]
             if (
                 run.start < seq <= run.upto
-                and pushed.channel in document.channels
+                and document.must_show(pushed, run.epoch, seq)
                 and push not in run.shown
                 and not pushed.may_expire
             ):
@@ -214,7 +313,7 @@ class Checker:
         """A publisher pushes one after the other: what is shown of it has no holes, and in the end nothing lacks."""
         lines: dict[str, list[Pushed]] = defaultdict(list)
         for (publisher, channel), line in self._lines.items():
-            if channel in document.channels:
+            if channel in document.channels or channel in document.joined:
                 lines[publisher] += line
         for line in lines.values():
             line.sort(key=lambda pushed: pushed.place)
@@ -232,6 +331,7 @@ class Checker:
         for pushed in line:
             if (
                 pushed.must_come
+                and document.must_show(pushed, run.epoch)
                 and pushed.began > run.since
                 and pushed.id not in run.shown
                 and (pushed.place < last or to_the_end)

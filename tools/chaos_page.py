@@ -15,12 +15,20 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake
 from tests.down_frames import read_down
 from tests.wire_client import POLLS, TRANSPORTS, SocketClosed, Visitor, Wire, new_document
 from tools.chaos_log import ChaosLog
+from tools.chaos_worker import JOINED, USERS
 
 #: What a connection that fails, hangs or is refused raises.
 FAILURES: Final = (OSError, EOFError, TimeoutError, aiohttp.ClientError, InvalidHandshake, ConnectionClosed)
 
 #: Seconds that a worker has to answer a request, and in which a page must hear something.
 PATIENCE: Final = 3.0
+
+#: Once in so many things that it does, a page joins or leaves a topic, uploads a file, or its browser logs in or out.
+TOPICS: Final = 5
+UPLOADS: Final = 8
+LOGINS: Final = 40
+#: The bytes of a file.
+FILE: Final = b"x" * 100_000
 
 
 class Browser:
@@ -29,11 +37,11 @@ class Browser:
     Arguments:
         urls: of the workers.
         topics, user: what its pages listen to, and who is logged in.
-        sends: whether its pages send, by qos 2.
+        sends: whether its pages send by qos 2, join and leave topics, upload files, and log in and out.
 
     Attributes:
         seen: every push that its pages were shown.
-        unanswered: the sends of its page without a result, by number.
+        unanswered: what its page has asked for and has no result, by number.
         hops: cleared when it is to stay where it is, and to send no more.
     """
 
@@ -61,6 +69,9 @@ class Browser:
         self._epoch: str | None = None
         self._seq = 0
         self._answers: dict[int, list[Any]] = {}
+        #: What it has not asked for yet, and what it has joined: each topic once.
+        self._topics_left: list[str] = []
+        self._joined: list[str] = []
 
     async def run(self) -> None:
         """Until it is cancelled."""
@@ -78,12 +89,16 @@ class Browser:
         visitor.url = self._chance.choice(self._urls)
         if self._user is not None:
             assert await visitor.get(f"/login?user={self._user}") == 200
-        self._token = await visitor.token("/?" + "&".join(f"topic={topic}" for topic in self._topics))
+        query = "&".join(f"topic={topic}" for topic in self._topics)
+        async with visitor.http.get(f"{visitor.url}/page?{query}") as response:
+            assert response.status == 200
+            page = await response.json()
+        self._token = page["token"]
         self._document = new_document()
         self._epoch, self._seq = None, 0
         self.unanswered, self._answers = {}, {}
-        channels = [f"topic:{topic}" for topic in self._topics] + ([f"user:{self._user}"] if self._user else [])
-        self._write(opened=channels)
+        self._topics_left, self._joined = list(JOINED), []
+        self._write(opened=page["channels"])
 
     async def _live(self, visitor: Visitor) -> None:
         """One page, until it does not come back."""
@@ -95,7 +110,7 @@ class Browser:
                 async with asyncio.timeout(PATIENCE):
                     wire = await visitor.open(self._chance.choice(TRANSPORTS))
                     await self._greet(wire, attempt)
-                await self._listen(wire, numbers)
+                await self._listen(visitor, wire, numbers)
             except SocketClosed as end:
                 if end.code >= 4500:
                     self._write(ended=end.code)
@@ -112,7 +127,7 @@ class Browser:
         hello = {"token": self._token, "document": self._document, "attempt": attempt * POLLS, **cursor}
         await wire.send("hello", hello)
 
-    async def _listen(self, wire: Wire, numbers: itertools.count[int]) -> None:
+    async def _listen(self, visitor: Visitor, wire: Wire, numbers: itertools.count[int]) -> None:
         loop = asyncio.get_running_loop()
         hop = loop.time() + self._chance.uniform(0.2, 5.0)
         sending: asyncio.Task[None] | None = None
@@ -122,19 +137,70 @@ class Browser:
                     frame = read_down(await wire.next())
                     await self._take(wire, frame)
                 if self._sends and sending is None and frame[0] == "welcome":
-                    sending = asyncio.create_task(self._send_all(wire, numbers))
+                    sending = asyncio.create_task(self._act(visitor, wire, numbers))
         finally:
             if sending is not None:
                 sending.cancel()
 
-    async def _send_all(self, wire: Wire, numbers: itertools.count[int]) -> None:
+    async def _act(self, visitor: Visitor, wire: Wire, numbers: itertools.count[int]) -> None:
+        """One thing after the other that a page does by itself."""
         with suppress(*FAILURES):
             while self.hops:
                 await asyncio.sleep(self._chance.uniform(0.0, 1.0))
                 number = next(numbers)
-                data = {"document": self._document, "number": number}
-                self.unanswered[number] = ["send", number, 2, "effect", data]
-                await wire.send(*self.unanswered[number])
+                if self._chance.randrange(LOGINS) == 0:
+                    await self._change_user(visitor)
+                elif self._chance.randrange(UPLOADS) == 0:
+                    await self._upload(visitor, number)
+                elif self._chance.randrange(TOPICS) == 0:
+                    await self._change_topics(wire, number)
+                else:
+                    data = {"document": self._document, "number": number}
+                    await self._ask(wire, "send", number, 2, "effect", data)
+
+    async def _ask(self, wire: Wire, *frame: Any) -> None:
+        """Ask for what has a result, and again on every socket until it has come."""
+        self.unanswered[frame[1]] = list(frame)
+        await self._send(wire, list(frame))
+
+    async def _send(self, wire: Wire, frame: list[Any]) -> None:
+        if frame[0] in ("join", "leave"):
+            self._write(asks=frame[0], topic=frame[2])
+        await wire.send(*frame)
+
+    async def _change_topics(self, wire: Wire, number: int) -> None:
+        """Join a topic, or leave one."""
+        if self._joined and self._chance.random() < 0.5:
+            await self._ask(wire, "leave", number, self._joined.pop())
+        elif self._topics_left:
+            await self._ask(wire, "join", number, self._topics_left.pop())
+
+    async def _change_user(self, visitor: Visitor) -> None:
+        """Log in or out, in another tab: its page is of a session that has ended then."""
+        path = self._chance.choice(("/logout", *(f"/login?user={user}" for user in USERS)))
+        url = self._chance.choice(self._urls)
+        async with asyncio.timeout(PATIENCE), visitor.http.get(url + path) as response:
+            if response.status == 200:
+                self._write(rotated=path)
+
+    async def _upload(self, visitor: Visitor, number: int) -> None:
+        """A form with a file; when its answer is lost once more, at another worker."""
+        own = {"token": self._token, "delegate": "upload", "document": self._document, "id": str(number)}
+        own |= {"epoch": self._epoch or ""}
+        for _ in range(2):
+            url = self._chance.choice(self._urls)
+            form = aiohttp.FormData({f"pagews.{name}": value for name, value in own.items()})
+            form.add_fields(("document", self._document), ("number", str(number)))
+            form.add_field("file", FILE, filename="file.bin", content_type="application/octet-stream")
+            headers = {"Accept": "application/json", "Origin": url}
+            with suppress(*FAILURES):
+                async with (
+                    asyncio.timeout(PATIENCE),
+                    visitor.http.post(f"{url}/pagews/form", data=form, headers=headers) as response,
+                ):
+                    if response.content_type == "application/json":
+                        self._write(uploaded=number, ok=(await response.json())["ok"])
+                        return
 
     async def _take(self, wire: Wire, frame: list[Any]) -> None:
         match frame:
@@ -148,7 +214,7 @@ class Browser:
                     self._epoch, self._seq = said["epoch"], said["seq"]
                 self._token = said["token"] or self._token
                 for waiting in [*self.unanswered.values(), *self._answers.values()]:
-                    await wire.send(*waiting)
+                    await self._send(wire, waiting)
             case ["push", seq, _, _, push, *receipt]:
                 if seq <= self._seq:
                     return
@@ -171,8 +237,15 @@ class Browser:
                 self._token = token
 
     def _answered(self, number: int, *, ok: bool) -> None:
-        if self.unanswered.pop(number, None) is not None:
+        frame = self.unanswered.pop(number, None)
+        if frame is None:
+            return
+        if frame[0] == "send":
             self._write(sent=number, ok=ok)
+        else:
+            self._write(answered=frame[0], topic=frame[2], ok=ok)
+            if ok and frame[0] == "join":
+                self._joined.append(frame[2])
 
     def _write(self, **fields: Any) -> None:
         self._log.write(document=self._document, **fields)

@@ -12,6 +12,7 @@ import importlib
 import itertools
 import os
 import random
+import re
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from pathlib import Path
@@ -42,10 +43,14 @@ LIMITS: Final = Limits(
 #: To this topic all pages listen; to each of the others some.
 ALL: Final = "all"
 TOPICS: Final = ("north", "south")
+#: These a page may join and leave.
+JOINED: Final = ("east", "west", "up", "down")
 USERS: Final = ("ann", "bob")
 
 #: Seconds between two pushes of one publisher, on average.
 PAUSE: Final = 0.02
+#: Seconds between two revocations by one worker.
+REVOKES: Final = (2.0, 12.0)
 #: Seconds that a page has to answer a question.
 ANSWER: Final = 2.0
 
@@ -55,6 +60,14 @@ class Sent(TypedDict):
 
     document: str
     number: int
+
+
+class Sheet(TypedDict):
+    """A form with a file: the document of the page, a number of its own, and the file."""
+
+    document: str
+    number: int
+    file: pagews.Upload
 
 
 class Publishers:
@@ -70,7 +83,7 @@ class Publishers:
 
     async def run(self, app: web.Application) -> AsyncIterator[None]:
         """A `cleanup_ctx` of the application."""
-        work = [self._push_all("a"), self._push_all("b"), self._ask_all(), self._look_around()]
+        work = [self._push_all("a"), self._push_all("b"), self._ask_all(), self._look_around(), self._revoke_all()]
         self._running = [asyncio.create_task(coroutine) for coroutine in work]
         yield
         await self.end()
@@ -85,14 +98,9 @@ class Publishers:
                 task.result()
 
     async def _look_around(self) -> None:
-        known = set[str]()
         while True:
             with suppress(BrokerUnavailable):
                 self._pages = await self._site.publisher.topic(ALL).pages()
-            for page in self._pages:
-                if page.id not in known:
-                    known.add(page.id)
-                    self._log.write(page=page.id, session=page.session.id)
             await asyncio.sleep(0.5)
 
     def _target(self) -> tuple[str, pagews.Target]:
@@ -107,7 +115,7 @@ class Publishers:
         if kind == "user":
             user = self._chance.choice(USERS)
             return f"user:{user}", publisher.user(user)
-        topic = ALL if kind == "all" else self._chance.choice(TOPICS)
+        topic = ALL if kind == "all" else self._chance.choice(TOPICS + JOINED)
         return f"topic:{topic}", publisher.topic(topic)
 
     async def _push_all(self, name: str) -> None:
@@ -135,6 +143,21 @@ class Publishers:
             return "unknown" if error.unknown else "refused"
         return "accepted"
 
+    async def _revoke_all(self) -> None:
+        while True:
+            await asyncio.sleep(self._chance.uniform(*REVOKES))
+            if not self._pages:
+                continue
+            session = self._chance.choice(self._pages).session
+            channel, target = f"session:{session.id}", self._site.publisher.session(session.id)
+            if self._chance.random() < 0.3:
+                user = self._chance.choice(USERS)
+                channel, target = f"user:{user}", self._site.publisher.user(user)
+            self._log.write(revoking=channel)
+            with suppress(BrokerUnavailable):
+                await target.revoke()
+                self._log.write(revoked=channel)
+
     async def _ask_all(self) -> None:
         publisher = f"{os.getpid()}q"
         while True:
@@ -160,9 +183,19 @@ def make_site(arguments: argparse.Namespace) -> TestSite:
         await asyncio.sleep(chance.choice((0.0, 0.0, 0.05, 0.5)))
         return data["number"]
 
+    @table.on("upload")
+    async def upload(page: pagews.Page, data: Sheet) -> int:
+        content = await data["file"].read()
+        log.write(effect=[data["document"], data["number"]], bytes=len(content))
+        await asyncio.sleep(chance.choice((0.0, 0.05, 0.5)))
+        return len(content)
+
+    async def authorize(page: pagews.Page, topic: str) -> bool:
+        return topic in JOINED
+
     module, _, name = arguments.broker.partition(":")
     broker = getattr(importlib.import_module(module), name)(arguments.redis, LIMITS)
-    site = TestSite(key=arguments.key, limits=LIMITS, broker=broker, delegates=table)
+    site = TestSite(key=arguments.key, limits=LIMITS, broker=broker, delegates=table, authorize=authorize)
     publishers = Publishers(site, log, chance)
     site.app.cleanup_ctx.append(publishers.run)
 
@@ -174,7 +207,18 @@ def make_site(arguments: argparse.Namespace) -> TestSite:
         push = await publishers.push(f"{os.getpid()}m", f"topic:{ALL}", site.publisher.topic(ALL), again=True)
         return web.Response(text=push)
 
+    async def page(request: web.Request) -> web.Response:
+        """A page as JSON: its token, and what it listens to, of which a page itself learns little."""
+        topics = request.query.getall("topic")
+        page = await pagews.open_page(request, topics=topics)
+        [token] = re.findall(r'data-page="([^"]+)"', str(pagews.script_tag(page)))
+        channels = [*(f"topic:{topic}" for topic in topics), f"session:{page.session.id}"]
+        if page.user is not None:
+            channels.append(f"user:{page.user.id}")
+        return web.json_response({"token": token, "channels": channels})
+
     site.app.router.add_post("/quiet", quiet)
+    site.app.router.add_get("/page", page)
     site.app.router.add_post("/mark", mark)
     return site
 

@@ -1,7 +1,8 @@
 """Random histories of the core for as long as asked: `make soak SECONDS=600 SEED=7`.
 
-The histories are those of `tests/test_machine.py`, in rounds; each round prints its seed before it runs, and the same
-seed brings the same histories. The first that breaks a promise is shrunk and printed, as the calls that show it.
+The histories are those of `tests/test_machine.py`, of one process or several, in rounds; each round prints its seed
+before it runs, and the same seed brings the same histories. The first that breaks a promise is shrunk and printed, as
+the calls that show it.
 """
 
 from __future__ import annotations
