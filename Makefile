@@ -6,7 +6,7 @@ PYTHON ?= python3
 PORT ?= 8080
 WORKERS ?= 1
 
-# How long `make soak` and `make chaos` go on, and where they begin; without a seed anywhere.
+# How long `make soak`, `make chaos` and `make fuzz` go on, and where the first two begin; without a seed anywhere.
 SECONDS ?= 60
 SEED ?=
 
@@ -24,22 +24,24 @@ CREATED := $(VENV)/.created
 SITE := $(VENV)/.site
 REDIS := $(VENV)/.redis
 TOOLS := $(VENV)/.tools
+FUZZ := $(VENV)/.fuzz
 NODE := $(VENV)/.node
 MODULES := node_modules/.package-lock.json
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test lint bench mutants soak chaos clean
+.PHONY: help demo test lint bench mutants soak chaos fuzz clean
 
 help:
 	@echo "make demo    serve the demo at http://127.0.0.1:$(PORT) (another port, several processes on a Redis:"
 	@echo "             make demo PORT=9000 WORKERS=3)"
 	@echo "make test    run every test: Python, JavaScript, in Chromium, behind nginx, on Redis"
-	@echo "make lint    check style and types"
+	@echo "make lint    check style and types, and audit what pagews is built on"
 	@echo "make mutants put known faults into the core, which the tests must catch"
 	@echo "make soak    run random histories of the core for a minute (make soak SECONDS=600 SEED=7)"
 	@echo "make chaos   break workers, lines and Redis for a minute (make chaos SECONDS=600 SEED=7)"
+	@echo "make fuzz    send hostile input to all that reads some, led by coverage (make fuzz SECONDS=600)"
 	@echo "make bench   measure against plain aiohttp, python-socketio and channels_redis"
 	@echo "make clean   remove what the others have made"
 
@@ -56,6 +58,7 @@ lint: $(TOOLS) $(NODE) $(MODULES)
 	mypy
 	node_modules/.bin/tsc -p tsconfig.json
 	node_modules/.bin/tsc -p demo/tsconfig.json
+	python -m tools.audit
 
 bench: $(TOOLS)
 	python -m benchmarks
@@ -69,6 +72,9 @@ soak: $(TOOLS)
 chaos: $(TOOLS)
 	@$(PYTHON) -m tools.system redis-server
 	@python -m tools.chaos --seconds $(SECONDS) $(if $(SEED),--seed $(SEED))
+
+fuzz: $(FUZZ)
+	@python -m tools.fuzz --seconds $(SECONDS)
 
 clean:
 	rm -rf $(VENV) node_modules build dist pagews.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
@@ -94,6 +100,10 @@ $(REDIS): setup.cfg | $(SITE)
 
 $(TOOLS): setup.cfg pyproject.toml | $(CREATED)
 	python -m pip install --quiet --editable '.[dev]'
+	@touch $@
+
+$(FUZZ): setup.cfg | $(TOOLS)
+	python -m pip install --quiet --editable '.[fuzz]'
 	@touch $@
 
 $(NODE): setup.cfg | $(TOOLS)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import random
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from . import redis_codec as codec
@@ -97,10 +99,13 @@ class RedisBroker(RedisBus):
             claim = Claim.GRANTED if state == b"revoked" else Claim(state.decode())
             return Attached(claim, state == b"revoked", {}, Replay(None, [], 0, False))
         repeat, topics, found = rest
-        if generation != self._generation:
+        try:
+            if generation != self._generation:
+                raise BrokerUnavailable("pub/sub was lost while the page was attaching")
+            return Attached(Claim.GRANTED, False, _topics(topics), _replay(found), repeat)
+        except BrokerUnavailable:
             await self.detach(hello.page_id, Owner(hello.document, hello.attempt, repeat=repeat), left=False)
-            raise BrokerUnavailable("pub/sub was lost while the page was attaching")
-        return Attached(Claim.GRANTED, False, _topics(topics), _replay(found), repeat)
+            raise
 
     async def _claim_page(self, hello: Attach) -> list[Any]:
         return await self._run_script(
@@ -137,7 +142,8 @@ class RedisBroker(RedisBus):
         if record is None or not record[0] or record[4]:
             return None
         document, attempt, again, left = record[:4]
-        return Owner(document.decode(), int(attempt), bool(left), int(again))
+        with _reading():
+            return Owner(document.decode(), int(attempt), bool(left), int(again))
 
     async def detach(self, page_id: str, owner: Owner, *, left: bool) -> None:
         try:
@@ -194,8 +200,9 @@ class RedisBroker(RedisBus):
     async def end(self, page_id: str) -> None:
         told = await self._run_script(scripts.END, page_id.encode(), b"" if self.serves_pages else b"1")
         if told:
-            session, user = told
-            self._receiver.gone(page_id, session.decode(), user.decode() or None)
+            with suppress(UnicodeDecodeError):  # whose it was cannot be told
+                session, user = told
+                self._receiver.gone(page_id, session.decode(), user.decode() or None)
 
     async def close_page(self, page_id: str, code: int, reason: str) -> None:
         channel, body = Address.page(page_id).channel, codec.close_body(code, reason)
@@ -209,10 +216,11 @@ class RedisBroker(RedisBus):
 
     async def pages(self, channel: str) -> list[Presence]:
         (found,) = await self._run_script(scripts.HERE, channel.encode())
-        return [
-            Presence(page.decode(), session.decode(), user.decode() or None, _topics(topics))
-            for page, session, user, topics in found
-        ]
+        pages = []
+        for page, session, user, topics in found:
+            with suppress(UnicodeDecodeError, BrokerUnavailable):  # nobody of ours is there
+                pages.append(Presence(page.decode(), session.decode(), user.decode() or None, _topics(topics)))
+        return pages
 
     # --- variables ----------------------------------------------------------------------------------------------------
 
@@ -260,7 +268,8 @@ class RedisBroker(RedisBus):
 
     async def revoked(self, channel: str) -> float | None:
         value = await self._calls(b"GET", self._prefix + b"revoked:" + channel.encode())
-        return None if value is None else float(value)
+        with _reading():
+            return None if value is None else _seconds(value)
 
     # --- sends and answers --------------------------------------------------------------------------------------------
 
@@ -310,8 +319,15 @@ class RedisBroker(RedisBus):
             await news.wait()
             return None
         if state == b"done":
-            return SendClaim(False, codec.message(result))
+            return SendClaim(False, self._result(result))
         return SendClaim(state == b"free")
+
+    def _result(self, body: bytes) -> Message | None:
+        try:
+            return codec.message(body)
+        except ValueError:
+            self._receiver.result_dropped()
+            return None
 
     async def complete_send(self, page_id: str, document: str, send_id: int, result: Message) -> None:
         while True:
@@ -370,9 +386,25 @@ class RedisBroker(RedisBus):
             answer = codec.answer(body)
         except ValueError:
             # Those behind it are not to wait for it.
-            logger.exception("an answer in Redis cannot be read, and is dropped: another version may have filed it")
+            logger.warning("an answer in Redis cannot be read, and is dropped: another version may have filed it")
             return
         self._receiver.answered(answer)
+
+
+@contextmanager
+def _reading() -> Iterator[None]:
+    """Whoever needs what no node of ours can have written is told as if Redis did not answer."""
+    try:
+        yield
+    except ValueError as error:
+        raise BrokerUnavailable("what Redis keeps cannot be read") from error
+
+
+def _seconds(text: bytes) -> float:
+    seconds = float(text)
+    if math.isnan(seconds):
+        raise ValueError("no time")
+    return seconds
 
 
 def _flat(numbers: Mapping[str, int]) -> list[bytes]:
@@ -380,7 +412,8 @@ def _flat(numbers: Mapping[str, int]) -> list[bytes]:
 
 
 def _topics(flat: list[bytes]) -> dict[str, int]:
-    return {name.decode(): int(since) for name, since in zip(flat[::2], flat[1::2], strict=True)}
+    with _reading():
+        return {name.decode(): codec.number(since) for name, since in zip(flat[::2], flat[1::2], strict=True)}
 
 
 def _replay(found: list[Any]) -> Replay[Filed]:

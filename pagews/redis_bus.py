@@ -9,11 +9,11 @@ import random
 import secrets
 from collections.abc import Callable, Collection, Coroutine
 from contextlib import suppress
-from typing import Any, Final, NoReturn
+from typing import Any, Final, NamedTuple, NoReturn
 
 from . import redis_codec as codec
 from . import redis_scripts as scripts
-from .broker import Broker, Position, Receiver
+from .broker import Broker, Control, Position, Receiver
 from .errors import BrokerUnavailable, ConfigurationError, PageGone
 from .limits import Limits
 from .page import Owner
@@ -64,6 +64,8 @@ class RedisBus(Broker):
         self._node = b""
         self._calls = Calls(limits.broker)
         self._subscriptions = Subscriptions(self._receive)
+        #: Somebody else has published on these channels, which was said.
+        self._is_crowded = False
         self._receiver: Receiver
         self._position = Position("", 0)
         self._epoch = b""
@@ -79,6 +81,8 @@ class RedisBus(Broker):
         self._heard = asyncio.Event()
         self._heard_at = 0.0
         self._lasts: dict[bytes, int] = {}
+        #: The highest number that pub/sub has brought on this connection.
+        self._latest = 0
         #: Set, and made anew, when a send that another process runs may have its result, or never get one.
         self._news = asyncio.Event()
         self._taking = asyncio.Lock()
@@ -191,6 +195,7 @@ class RedisBus(Broker):
             raise TwoServers("the two connections have reached two servers")
         self._doubted.clear()
         self._lasts.clear()
+        self._latest = 0
         reading = asyncio.create_task(self._subscriptions.run(line, self._is_whole))
         doubting = asyncio.create_task(self._doubted.wait())
         try:
@@ -348,15 +353,14 @@ class RedisBus(Broker):
 
     def _receive(self, channel: bytes, data: bytes) -> None:
         if channel == self._node_channel or channel == self._prefix + b"nodes":
-            kind, _, rest = data.partition(b" ")
-            notice = _NOTICES.get(kind)
-            if notice is not None:  # else a later version has sent it
-                notice(self, *rest.decode().split())
+            self._receive_notice(channel, data)
             return
+        name = channel[len(self._prefix) :].decode()
         try:
             message = codec.published(data)
         except ValueError:
-            logger.error("somebody publishes what is not ours on %r", channel)
+            self._receive_nonsense(channel)
+            self._receiver.deliver(name, Control("unreadable", 0))
             return
         epoch = self._epoch.decode()
         if message.epoch != epoch:
@@ -368,24 +372,47 @@ class RedisBus(Broker):
             return
         if self._doubted.is_set():
             return
-        self._receiver.deliver(channel[len(self._prefix) :].decode(), codec.filed(message.seq, message.body))
+        self._receiver.deliver(name, codec.filed(message.seq, message.body))
         if message.seq:
             self._position = Position(epoch, message.seq)
 
+    def _receive_notice(self, channel: bytes, data: bytes) -> None:
+        kind, _, rest = data.partition(b" ")
+        notice = _NOTICES.get(kind)
+        if notice is None:
+            return  # a later version has sent it
+        try:
+            arguments = notice.read(rest.decode().split())
+        except ValueError:
+            self._receive_nonsense(channel)
+            return
+        notice.hear(self, *arguments)
+
+    def _receive_nonsense(self, channel: bytes) -> None:
+        if not self._is_crowded:
+            self._is_crowded = True
+            # Of whom it is the channel is nobody's business: a session's has its id.
+            kind = channel[len(self._prefix) :].partition(b":")[0].decode()
+            logger.warning("somebody publishes what is not ours, to a %s: it is dropped, also from now on", kind)
+
     def _follows(self, channel: bytes, seq: int, prev: int) -> bool:
-        """Whether nothing is missing on a channel before an entry."""
+        """Whether nothing is missing on a channel before an entry, and the numbers go on."""
+        if seq <= self._latest:
+            return False
+        self._latest = seq
         if not self._subscriptions.are_confirmed(channel):
             return True
         last = self._lasts.get(channel)
         self._lasts[channel] = seq
         return last is None or prev <= last
 
-    def _hear_position(self, epoch: str, seq: str) -> None:
-        if epoch != self._epoch.decode():
+    def _hear_position(self, epoch: str, seq: int) -> None:
+        if epoch != self._epoch.decode() or seq < self._latest:
             self._doubted.set()
         if self._doubted.is_set():
             return
-        self._position = Position(epoch, int(seq))
+        self._latest = seq
+        self._position = Position(epoch, seq)
         self._heard_at = asyncio.get_running_loop().time()
         heard, self._heard = self._heard, asyncio.Event()
         heard.set()
@@ -394,12 +421,11 @@ class RedisBus(Broker):
     def _hear_ended(self, page_id: str) -> None:
         self._receiver.ended(page_id)
 
-    def _hear_gone(self, page_id: str, session_id: str, user_hex: str = "") -> None:
-        # In hexadecimal, for a user id may have spaces.
-        self._receiver.gone(page_id, session_id, bytes.fromhex(user_hex).decode() or None)
+    def _hear_gone(self, page_id: str, session_id: str, user_id: str | None = None) -> None:
+        self._receiver.gone(page_id, session_id, user_id)
 
-    def _hear_superseded(self, page_id: str, document: str, attempt: str, repeat: str) -> None:
-        self._receiver.superseded(page_id, Owner(document, int(attempt), repeat=int(repeat)))
+    def _hear_superseded(self, page_id: str, document: str, attempt: int, repeat: int) -> None:
+        self._receiver.superseded(page_id, Owner(document, attempt, repeat=repeat))
 
     def _hear_result(self) -> None:
         news, self._news = self._news, asyncio.Event()
@@ -464,18 +490,39 @@ class RedisBus(Broker):
             raise BrokerUnavailable("Redis has lost its log, and no other has begun") from None
 
 
-_NOTICES: Final[dict[bytes, Callable[..., None]]] = {
-    b"position": RedisBus._hear_position,
-    b"ended": RedisBus._hear_ended,
-    b"gone": RedisBus._hear_gone,
-    b"superseded": RedisBus._hear_superseded,
-    b"result": RedisBus._hear_result,
-    b"answers": RedisBus._hear_answers,
+def _user(text: str) -> str:
+    # In hexadecimal, for a user id may have spaces.
+    return bytes.fromhex(text).decode()
+
+
+class _Notice(NamedTuple):
+    """What nodes tell each other: what hears it, what makes arguments of its words, and how many may be left out."""
+
+    hear: Callable[..., None]
+    words: tuple[Callable[[str], object], ...] = ()
+    optional: int = 0
+
+    def read(self, words: list[str]) -> list[object]:
+        """The arguments. Raises ValueError for what no node of ours has sent."""
+        if not len(self.words) - self.optional <= len(words) <= len(self.words):
+            raise ValueError("a notice has so many words, and no others")
+        return [convert(word) for convert, word in zip(self.words, words, strict=False)]
+
+
+_NOTICES: Final[dict[bytes, _Notice]] = {
+    b"position": _Notice(RedisBus._hear_position, (str, codec.number)),
+    b"ended": _Notice(RedisBus._hear_ended, (str,)),
+    b"gone": _Notice(RedisBus._hear_gone, (str, str, _user), optional=1),
+    b"superseded": _Notice(RedisBus._hear_superseded, (str, str, codec.number, codec.number)),
+    b"result": _Notice(RedisBus._hear_result),
+    b"answers": _Notice(RedisBus._hear_answers),
 }
 
 
 def _threes(flat: list[bytes]) -> list[tuple[str, str, str | None]]:
-    return [
-        (page.decode(), session.decode(), user.decode() or None)
-        for page, session, user in zip(flat[::3], flat[1::3], flat[2::3], strict=True)
-    ]
+    """Pages, each with its session and user, without those that no node of ours has written."""
+    found = []
+    for page, session, user in zip(flat[::3], flat[1::3], flat[2::3], strict=True):
+        with suppress(UnicodeDecodeError):
+            found.append((page.decode(), session.decode(), user.decode() or None))
+    return found

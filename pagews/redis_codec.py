@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final, Literal, NamedTuple
+from typing import Annotated, Final, Literal, NamedTuple
 
 import msgspec
+from msgspec import Meta, Raw
 
 from .broker import Answer, Control, Filed
-from .errors import RemoteError
-from .wire import Binary, Draft, Message, Push, Text
+from .errors import RemoteError, check_close
+from .private import private
+from .targets import NAME_LENGTH
+from .wire import MAX_INTEGER, Binary, Draft, Message, Push, Text
 
 #: What the first byte of a filed body says.
 PUSH, TOPICS, REVOKED, CLOSE = b"p", b"t", b"r", b"c"
@@ -17,13 +20,20 @@ PUSH, TOPICS, REVOKED, CLOSE = b"p", b"t", b"r", b"c"
 #: What the value of an answer is: JSON, for it has numbers that MessagePack has not, or bytes, or an error.
 _Kind = Literal["json", "bytes", "error"]
 
+_Number = Annotated[int, Meta(ge=0, le=MAX_INTEGER)]
+_Target = Annotated[str, Meta(pattern=r"^(page|session|user|topic:.+)\Z")]
+_Delegate = Annotated[str, Meta(min_length=1, max_length=NAME_LENGTH)]
+
 _encode: Final = msgspec.msgpack.Encoder().encode
-_decode_draft: Final = msgspec.msgpack.Decoder(tuple[str, str, bytes, bool, int]).decode
+_decode_draft: Final = msgspec.msgpack.Decoder(tuple[_Target, _Delegate, bytes, bool, _Number]).decode
 _decode_answer: Final = msgspec.msgpack.Decoder(tuple[int, str, str, list[str], _Kind, bytes]).decode
 _decode_error: Final = msgspec.json.Decoder(tuple[str, str]).decode
 _decode_close: Final = msgspec.msgpack.Decoder(tuple[int, str]).decode
+#: What it takes for JSON may have strings that are no UTF-8.
+_check_json: Final = msgspec.json.Decoder(Raw).decode
 
 
+@private
 class Published(NamedTuple):
     """A message as it comes through pub/sub. `seq` and `prev` are 0 for what is not filed."""
 
@@ -43,7 +53,14 @@ def pack(arguments: Sequence[bytes]) -> bytes:
 def published(data: bytes) -> Published:
     """Raises ValueError for what no node of ours has published."""
     epoch, seq, prev, body = data.split(b" ", 3)
-    return Published(epoch.decode(), int(seq), int(prev), body)
+    return Published(epoch.decode(), number(seq), number(prev), body)
+
+
+def number(text: bytes | str) -> int:
+    """A number of the log, which is never negative. Raises ValueError for anything else."""
+    if not text.isdigit() or int(text) > MAX_INTEGER:
+        raise ValueError("no number of the log")
+    return int(text)
 
 
 def unfiled(epoch: str, body: bytes) -> bytes:
@@ -66,12 +83,23 @@ def filed(seq: int, body: bytes) -> Filed:
     kind = body[:1]
     try:
         if kind == PUSH:
-            return Push(seq, Draft(*_decode_draft(body[1:])))
+            return Push(seq, _draft(body[1:]))
         if kind == CLOSE:
-            return Control("close", seq, *_decode_close(body[1:]))
-    except msgspec.MsgspecError:
+            code, reason = _decode_close(body[1:])
+            check_close(code)
+            return Control("close", seq, code, reason)
+    except (msgspec.MsgspecError, ValueError, RecursionError):
         return Control("unreadable", seq)
     return Control({TOPICS: "topics", REVOKED: "revoked"}.get(kind, "unreadable"), seq)
+
+
+def _draft(data: bytes) -> Draft:
+    draft = Draft(*_decode_draft(data))
+    if not draft.binary:
+        # It goes to browsers as it is: one that gets what it cannot read does not come back.
+        draft.data.decode()
+        _check_json(draft.data)
+    return draft
 
 
 def message_body(message: Message) -> bytes:
@@ -80,8 +108,14 @@ def message_body(message: Message) -> bytes:
 
 
 def message(body: bytes) -> Message:
-    """A result that was kept."""
-    return Text.encoded(body[1:]) if body[:1] == b"t" else Binary(body[1:])
+    """A result that was kept. Raises ValueError for what no node of ours has kept."""
+    kind, data = body[:1], body[1:]
+    if kind == b"t":
+        data.decode()
+        return Text.encoded(data)
+    if kind == b"b":
+        return Binary(data)
+    raise ValueError("no result")
 
 
 def answer_body(answer: Answer) -> bytes:

@@ -17,6 +17,7 @@ from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import AuthenticationError, NoScriptError, ReadOnlyError, RedisError, ResponseError
 
 from .errors import BrokerUnavailable, ConfigurationError
+from .private import without_password
 from .redis_codec import pack
 
 #: Bytes of commands that wait for their replies at most.
@@ -70,7 +71,7 @@ class Line:
                 info: bytes = await connection.read_response()
         except AuthenticationError as error:
             await connection.disconnect(nowait=True)
-            raise ConfigurationError(f"broker={_without_password(url)!r}: {error}") from error
+            raise ConfigurationError(f"broker={without_password(url)!r}: {error}") from error
         except BaseException:
             await connection.disconnect(nowait=True)
             raise
@@ -78,7 +79,7 @@ class Line:
         if int(facts["redis_version"].partition(".")[0]) < OLDEST or facts["redis_mode"] == "cluster":
             await connection.disconnect(nowait=True)
             raise ConfigurationError(
-                f"broker={_without_password(url)!r}: this is Redis {facts['redis_version']}, {facts['redis_mode']}; one"
+                f"broker={without_password(url)!r}: this is Redis {facts['redis_version']}, {facts['redis_mode']}; one"
                 f" server of {OLDEST} or newer is needed, or Valkey, and no cluster"
             )
         return cls(connection, facts["run_id"])
@@ -127,21 +128,19 @@ def check_url(url: str) -> None:
     try:
         options = _pool(url).connection_kwargs
         _pool(url).make_connection()
-    except (ValueError, TypeError) as error:
-        raise ConfigurationError(f"broker={_without_password(url)!r}: {error}") from error
+    except (ValueError, TypeError, AttributeError) as error:  # the last for an option of a wrong type
+        if "@" in url:  # what cannot be read may be a part of the password, and the error would say it
+            how = "write /, # and ? in a password as %2F, %23 and %3F"
+            raise ConfigurationError(f"broker={without_password(url)!r} cannot be read: {how}") from None
+        raise ConfigurationError(f"broker={without_password(url)!r}: {error}") from error
     for name, value in OWN.items():
         if options[name] != value:
-            raise ConfigurationError(f"broker={_without_password(url)!r}: leave out {name}=, which is not yours to set")
+            raise ConfigurationError(f"broker={without_password(url)!r}: leave out {name}=, which is not yours to set")
 
 
 def database(url: str) -> int:
     """The number of the database that an address names."""
     return int(_pool(url).connection_kwargs.get("db", 0))
-
-
-def _without_password(url: str) -> str:
-    head, at, tail = url.rpartition("@")
-    return f"{head.partition('://')[0]}://…@{tail}" if at else url
 
 
 def _pool(url: str) -> ConnectionPool:

@@ -54,7 +54,7 @@ REDIS_MUTANTS: Final = (
     Mutant(
         "redis rule 1: the chain of predecessors is not looked at",
         READING,
-        "if last == cursor and #entries > 0 and tonumber(entries[1][2][2]) > cursor then",
+        "if previous > cursor then",
         "if false then",
         BOTH,
     ),

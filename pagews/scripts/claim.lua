@@ -23,7 +23,7 @@ if value and string.match(value, '^%S+') == claim then
 end
 if value then
     local runner = runner_of(value)
-    local seen = runner ~= node and redis.call('ZSCORE', prefix .. 'alive', runner)
+    local seen = runner and runner ~= node and redis.call('ZSCORE', prefix .. 'alive', runner)
     if not seen or tonumber(seen) <= now - tonumber(ARGV[7]) then
         return { 'ok', 'known', '', 0 }
     end

@@ -72,11 +72,28 @@ local function number_of(entry)
     return tonumber(string.match(entry[1], '^%d+'))
 end
 
+local function whole(text)
+    return string.match(text or '', '^%d+$') and tonumber(text)
+end
+
+-- Those four of an entry that `file` has made; nothing of any other.
+local function parts_of(entry)
+    local parts = entry[2]
+    local previous, total = whole(parts[2]), whole(parts[4])
+    if previous and total and parts[5] == 'd' and (parts[6] == '' or tonumber(parts[6])) and parts[7] == 'b' then
+        return previous, total, parts[6], parts[8]
+    end
+end
+
 local function trim_bytes(key, total)
     while true do
         local first = redis.call('XRANGE', key, '-', '+', 'COUNT', 2)
         -- Rule 2: the last entry of a channel always stays.
-        if #first < 2 or total - tonumber(first[1][2][4]) + #first[1][2][8] <= channel_bytes then
+        if #first < 2 then
+            return
+        end
+        local _, upto, _, body = parts_of(first[1])
+        if upto and total - upto + #body <= channel_bytes then
             return
         end
         redis.call('XTRIM', key, 'MINID', first[2][1])
@@ -89,10 +106,15 @@ local function file(channel, body, deadline)
     local previous, total = 0, 0
     local last = redis.call('XREVRANGE', key, '+', '-', 'COUNT', 1)[1]
     if last then
-        previous = number_of(last)
-        total = tonumber(last[2][4])
+        local _, upto = parts_of(last)
+        previous, total = number_of(last), upto or 0
     end
     seq = seq + 1
+    if previous >= seq then
+        -- None of ours is above the head. What goes with it is found missing by whoever reads on.
+        redis.call('DEL', key)
+        previous = seq - 1
+    end
     total = total + #body
     redis.call('XADD', key, 'MAXLEN', '=', digits(channel_entries), digits(seq) .. '-0', 'p', digits(previous), 'c',
         digits(total), 'd', deadline, 'b', body)

@@ -7,16 +7,33 @@ local function key_of(page)
     return prefix .. 'page:' .. page
 end
 
-local function record_of(page)
-    local flat = redis.call('HGETALL', key_of(page))
-    if #flat == 0 then
-        return nil
+-- Fields that must be whole numbers where they are.
+local NUMBERS = { attempt = true, again = true, head = true, low = true, size = true }
+
+local function is_record(record)
+    for field, value in pairs(record) do
+        if (NUMBERS[field] or string.sub(field, 1, 6) == 'topic:') and not whole(value) then
+            return false
+        end
     end
+    local was_attached = record.session and record.document and record.attempt and record.node
+    return (was_attached or not (record.document or record.attached)) and (record.attached or record.head)
+end
+
+-- What no script of ours can have written is no record, and goes.
+local function record_of(page)
+    local flat = redis.pcall('HGETALL', key_of(page))
     local record = {}
     for index = 1, #flat, 2 do
         record[flat[index]] = flat[index + 1]
     end
-    return record
+    if is_record(record) then
+        return record
+    end
+    if flat.err or #flat > 0 then
+        redis.call('DEL', key_of(page))
+    end
+    return nil
 end
 
 -- The topics of a record with the number since when, as a flat list; nil while those of its token are all.
