@@ -69,8 +69,8 @@ class RedisBus(Broker):
         self._receiver: Receiver
         self._position = Position("", 0)
         self._epoch = b""
-        #: The highest number of a push of this process in this epoch.
-        self._filed = 0
+        #: The highest number of a push of this process in this epoch, and of the pages that it alone was to tell of.
+        self._filed = self._taken = 0
         #: Set while pub/sub brings everything that is filed.
         self._whole = asyncio.Event()
         #: Rises with each connection that pub/sub has lost.
@@ -161,8 +161,10 @@ class RedisBus(Broker):
                     raise
                 pause = FIRST_PAUSE if not self._is_away else min(2 * pause, LAST_PAUSE)
                 self._has_gone(error)
-            except Exception:  # whatever it was, pages wait for another connection
+            except Exception as error:  # whatever it was, pages wait for another connection
                 logger.exception("what came from Redis could not be used: the connections are made anew")
+                self._fault = error
+                pause = min(2 * pause, LAST_PAUSE)
             self._calls.expire()
             await asyncio.sleep(random.uniform(pause / 2, pause))
 
@@ -297,26 +299,34 @@ class RedisBus(Broker):
             b"%d" % limits.results_kept,
             b"" if self.serves_pages else b"1",
             b"1" if self._counted_as_dead else b"",
+            b"%d" % self._taken,
             opens=True,
         )
-        epoch, seq, _, policy, was_dead, gone, detached, more = reply
+        epoch, seq, _, policy, was_dead, news, more = reply
         self._check_policy(policy.decode())
         self._is_first = False
         if epoch != self._epoch:
             self._epoch = epoch
-            self._filed = 0
+            self._filed = self._taken = 0
             self._position = Position(epoch.decode(), int(seq))
             if self._whole.is_set():
                 self._doubted.set()
-        for page, session, user in _threes(gone):
-            self._receiver.gone(page, session, user)
-        for page, session, user in _threes(detached):
-            self._receiver.detached(page, session, user)
+        for item in news:
+            self._take_news(item)
         if was_dead or self._counted_as_dead:
             # Once more when it lives again: what has come in between has been let go of, too.
             self._counted_as_dead = bool(was_dead)
             self._receiver.counted_as_dead()
         return bool(more or was_dead)
+
+    def _take_news(self, item: bytes) -> None:
+        number, kind, page, session, user = item.split(b" ", 4)
+        if int(number) <= self._taken:
+            return  # another probe was under way, whose answer had it too
+        self._taken = int(number)
+        tell = self._receiver.gone if kind == b"gone" else self._receiver.detached
+        with suppress(UnicodeDecodeError):  # no node of ours has written it
+            tell(page.decode(), session.decode(), user.decode() or None)
 
     def _check_policy(self, policy: str) -> None:
         """Rule 4. One that changes while pages are attached is said; what it evicts then makes a new epoch."""
@@ -517,12 +527,3 @@ _NOTICES: Final[dict[bytes, _Notice]] = {
     b"result": _Notice(RedisBus._hear_result),
     b"answers": _Notice(RedisBus._hear_answers),
 }
-
-
-def _threes(flat: list[bytes]) -> list[tuple[str, str, str | None]]:
-    """Pages, each with its session and user, without those that no node of ours has written."""
-    found = []
-    for page, session, user in zip(flat[::3], flat[1::3], flat[2::3], strict=True):
-        with suppress(UnicodeDecodeError):
-            found.append((page.decode(), session.decode(), user.decode() or None))
-    return found

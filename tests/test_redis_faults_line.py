@@ -13,6 +13,8 @@ import pytest
 
 from pagews import BrokerUnavailable, Limits
 from pagews.broker import Answer
+from pagews.page import Owner
+from pagews.redis_broker import RedisBroker
 from pagews.redis_scripts import ATTACH
 from tests.broker_bench import RedisDesk
 from tests.faults import HOST, FaultProxy, Link
@@ -244,3 +246,39 @@ async def test_rule_23_a_push_whose_reply_is_lost_is_filed_once(redis: RedisServ
         await site.publisher.topic("news").push("show", "another")
         await page.until(lambda: page.shown[-1] == "another")
         assert page.shown == ["once", "another"]
+
+
+@pytest.mark.parametrize("event", ["gone", "detached"])
+async def test_rule_27_what_one_worker_is_to_tell_is_told_though_the_reply_that_says_so_is_lost(
+    redis: RedisServer, event: str
+) -> None:
+    desk, dead = RedisDesk(redis, lease=30.0), RedisDesk(redis)
+    async with FaultProxy(HOST, redis.port) as proxy:
+        desk.broker = RedisBroker(f"redis://{HOST}:{proxy.port}/0", desk.limits)
+        await dead.start()
+        await desk.start()
+        told = desk.node.gone_pages if event == "gone" else desk.node.detached_pages
+        await dead.attach()
+        if event == "gone":
+            await dead.broker.detach("p", Owner("d", 1), left=True)
+            await dead.jump(11)
+        else:
+            await redis.command("ZADD", "pagews:alive", "XX", 0, dead.broker._node.decode())
+        reply = calling(proxy)
+        reply.down.stall()
+        desk.broker.tick()
+
+        async def has_run() -> bool:
+            return bool(await redis.command("EXISTS", f"pagews:untold:{desk.broker._node.decode()}"))
+
+        await until(has_run)
+        assert told == []
+        reply.cut()
+        await desk.node.until(lambda: told == ["p"])
+        # Once: what it has told is taken from the list.
+        await desk.broker.probe()
+        await desk.broker.probe()
+        assert told == ["p"]
+        assert not await has_run()
+        await desk.broker.stop()
+        await dead.broker.stop()

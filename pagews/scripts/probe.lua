@@ -6,9 +6,10 @@
 -- one in a log that is empty: retention, entries and bytes of a channel, grace, results kept; '1' for a program that serves
 -- no pages: it lives on nobody's account, and ends nothing, for it has nobody to tell; '1' from a node that knows that it
 -- counted as dead, and has let go of its pages. Without that it stays dead: this may be a probe that the network has
--- held back, whose answer nobody will read.
--- Returns: epoch, head, watermark, eviction policy, whether the node counted as dead, the pages that are gone and those
--- that were detached, each as page, session and user or '', and whether there may be more of these.
+-- held back, whose answer nobody will read; the number of the last page that this node was told of, in that epoch.
+-- Returns: epoch, head, watermark, eviction policy, whether the node counted as dead, the pages that it alone is to tell
+-- of, and whether there may be more of these. They are told again until it says that it has them, for the answer may be
+-- lost: each as its number, 'gone' or 'detached', page, session and user or ''.
 
 -- Pages that end, and pages of dead nodes, in one probe.
 local MOST = 200
@@ -43,7 +44,7 @@ if not epoch or known[1] ~= run_id or has_evicted then
     ticked = now
     redis.call('DEL', prefix .. 'ticks')
     redis.call('HSET', KEYS[1], 'epoch', epoch, 'run_id', run_id, 'evicted', evicted, 'seq', digits(seq), 'watermark',
-        digits(watermark), 'ticked', string.format('%.6f', ticked))
+        digits(watermark), 'ticked', string.format('%.6f', ticked), 'untold', 0)
 elseif known[2] ~= evicted then
     redis.call('HSET', KEYS[1], 'evicted', evicted)
 end
@@ -60,7 +61,7 @@ end
 
 if ARGV[11] == '1' then
     redis.call('PUBLISH', prefix .. 'node:' .. node, 'position ' .. epoch .. ' ' .. digits(seq))
-    return { epoch, digits(seq), digits(watermark), policy, 0, {}, {}, 0 }
+    return { epoch, digits(seq), digits(watermark), policy, 0, {}, 0 }
 end
 
 -- While nobody has probed it was the server that was away, and no node: that counts as a second, which is a turn.
@@ -77,13 +78,21 @@ if not counted_as_dead then
 end
 redis.call('HSET', KEYS[1], 'probed', string.format('%.6f', now))
 
-local function add(list, page, record)
-    list[#list + 1] = page
-    list[#list + 1] = record.session
-    list[#list + 1] = record.user or ''
+local untold = prefix .. 'untold:' .. node
+local taken = ARGV[1] == epoch and tonumber(ARGV[13]) or 0
+local first = redis.call('LINDEX', untold, 0)
+while first and tonumber(string.match(first, '^%d+')) <= taken do
+    redis.call('LPOP', untold)
+    first = redis.call('LINDEX', untold, 0)
 end
 
-local detached, more = {}, 0
+local function tell(kind, page, record)
+    local number = redis.call('HINCRBY', KEYS[1], 'untold', 1)
+    redis.call('RPUSH', untold, number .. ' ' .. kind .. ' ' .. page .. ' ' .. record.session .. ' ' .. (record.user or ''))
+    redis.call('PEXPIRE', untold, milliseconds(retention + SAFETY))
+end
+
+local more = 0
 for _, dead in ipairs(redis.call('ZRANGEBYSCORE', prefix .. 'alive', '-inf', string.format('%.6f', now - lease))) do
     -- Should it come back before all its pages are let go, it must know.
     redis.call('ZADD', prefix .. 'alive', '-inf', dead)
@@ -95,7 +104,7 @@ for _, dead in ipairs(redis.call('ZRANGEBYSCORE', prefix .. 'alive', '-inf', str
         local record = record_of(page)
         if record and record.attached and record.node == dead then
             let_go(page, record)
-            add(detached, page, record)
+            tell('detached', page, record)
         end
     end
     if redis.call('EXISTS', prefix .. 'pages:' .. dead) == 0 then
@@ -103,7 +112,6 @@ for _, dead in ipairs(redis.call('ZRANGEBYSCORE', prefix .. 'alive', '-inf', str
     end
 end
 
-local gone = {}
 local due = redis.call('ZRANGEBYSCORE', prefix .. 'due', '-inf', string.format('%.6f', now), 'LIMIT', 0, MOST)
 if #due == MOST then
     more = 1
@@ -115,7 +123,7 @@ for _, page in ipairs(due) do
         -- Rule 6: a record outlives every cursor of its page, which would else resume without its topics.
         local may_resume, was_gone = watermark <= tonumber(record.head), record.gone
         if (not may_resume or record.left) and finish(page, record) then
-            add(gone, page, record)
+            tell('gone', page, record)
         end
         if may_resume then
             expect(page, math.max(was_gone and 0 or retention + RECORD_MARGIN - grace, RECORD_RETRY))
@@ -126,4 +134,4 @@ for _, page in ipairs(due) do
 end
 
 redis.call('PUBLISH', prefix .. 'node:' .. node, 'position ' .. epoch .. ' ' .. digits(seq))
-return { epoch, digits(seq), digits(watermark), policy, counted_as_dead and 1 or 0, gone, detached, more }
+return { epoch, digits(seq), digits(watermark), policy, counted_as_dead and 1 or 0, redis.call('LRANGE', untold, 0, -1), more }
