@@ -25,12 +25,20 @@ def fuzz(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.parametrize("name", TARGETS)
 def test_no_seed_breaks_a_promise_nor_does_what_looks_like_one(name: str) -> None:
     target, chance = TARGETS[name], random.Random(name)
+
+    def give(data: bytes) -> None:
+        try:
+            target.run(data)
+        except Exception as error:
+            # A report may not hold every text that hostile bytes decode to.
+            raise AssertionError(f"{data!r}: {ascii(error)}") from None
+
     for seed in target.seeds:
-        target.run(seed)
+        give(seed)
         for _ in range(20):
             spoiled = bytearray(seed or b"\0")
             spoiled[chance.randrange(len(spoiled))] = chance.randrange(256)
-            target.run(bytes(spoiled[: chance.randrange(1, len(spoiled) + 1)]))
+            give(bytes(spoiled[: chance.randrange(1, len(spoiled) + 1)]))
 
 
 @pytest.mark.parametrize("name", TARGETS)
