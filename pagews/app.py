@@ -9,7 +9,6 @@ from collections.abc import AsyncIterator, Awaitable, Iterable, Sequence
 from functools import partial
 from pathlib import PurePosixPath
 from typing import Final
-from urllib.parse import urlsplit
 
 import aiohttp_session
 from aiohttp import web
@@ -27,6 +26,7 @@ from .fallback import poll, post, stream
 from .form import form
 from .identity import CookieStorage, Identities, UserFunction
 from .limits import Limits
+from .origin import as_written
 from .page_handler import PageHandler
 from .publisher import Publisher
 from .renew import renew
@@ -168,9 +168,10 @@ def _origins(origins: Iterable[str]) -> frozenset[str]:
         raise ConfigurationError(f"allowed_origins={origins!r}: give a list, [{origins!r}]")
     checked = frozenset(origins)
     for origin in checked:
-        parts = urlsplit(origin)
-        if parts.scheme not in ("http", "https") or not parts.netloc or origin != f"{parts.scheme}://{parts.netloc}":
-            raise ConfigurationError(f"allowed origin {origin!r}: write it as 'https://example.org' or with a port")
+        written = as_written(origin)
+        if written != origin:
+            example = written or "https://example.org"
+            raise ConfigurationError(f"allowed origin {origin!r}: write it as browsers do, such as {example!r}")
     return checked
 
 
@@ -202,11 +203,9 @@ def _add_routes(app: web.Application, prefix: str) -> None:
         if PurePosixPath(resource.canonical) == PurePosixPath(prefix, "socket"):
             raise ConfigurationError(f"there is a route {resource.canonical!r} already: give another prefix=")
     router.add_get(f"{prefix}/socket", websocket_start, name=SOCKET_ROUTE, allow_head=False)
-    for path, handler in (("stream", stream), ("poll", poll), ("post", post)):
+    for path, handler in (("stream", stream), ("poll", poll), ("post", post), ("form", form), ("renew", renew)):
         router.add_post(f"{prefix}/{path}", handler, name=f"pagews.{path}")
-    router.add_post(f"{prefix}/form", form)
-    router.add_post(f"{prefix}/renew", renew)
-    router.add_get(f"{prefix}/static/{{name}}", script)
+    router.add_get(f"{prefix}/static/{{name}}", script, name="pagews.static")
 
 
 def _middleware(site: Site, *, own_sessions: bool) -> Middleware:
@@ -222,9 +221,9 @@ def _middleware(site: Site, *, own_sessions: bool) -> Middleware:
     @web.middleware
     def pagews_middleware(request: web.Request, handler: Handler) -> Awaitable[web.StreamResponse]:
         request[SITE_OF_REQUEST] = site
-        # A page socket opens no page, and lives long: nothing of this may wait beneath it.
-        is_socket = request.match_info.route.name in CARRIER_ROUTES
-        step = handler if is_socket else partial(with_page, handler)
+        # These open no page, and a socket lives long: nothing of this may wait beneath it.
+        is_own = request.match_info.route.name in CARRIER_ROUTES
+        step = handler if is_own else partial(with_page, handler)
         if not own_sessions and aiohttp_session.STORAGE_KEY in request:
             return step(request)
         return with_session(request, step)

@@ -14,6 +14,7 @@ import msgspec
 from .counters import Counters
 from .errors import ConfigurationError, DelegateError, NotAuthorized
 from .form_data import Fields, form_data
+from .private import private
 from .targets import check_name
 from .tasks import is_own_end
 from .time_limit import TimeLimit
@@ -120,6 +121,7 @@ def _is_delegate(function: object) -> bool:
     return inspect.iscoroutinefunction(function) and len(inspect.signature(function).parameters) == 2
 
 
+@private
 class Outcome(NamedTuple):
     """How a delegate ended: with a value, or with an error for the browser."""
 

@@ -5,23 +5,25 @@ What asks for JSON gets it, and stays where it is; everybody else is led back to
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from math import ceil
 from typing import Final
 
 import msgspec
 from aiohttp import web
 
-from .admission import RETRY_AFTER
+from .admission import RETRY_AFTER, Visitor
 from .delegates import Outcome
-from .errors import EncodingError, MessageTooLarge
+from .errors import BrokerUnavailable, EncodingError, MessageTooLarge
 from .form_body import BACK, DELEGATE, DOCUMENT, EPOCH, ID, MULTIPART, TOKEN, URLENCODED, FormBody
 from .form_outcome import FormOutcome, keep_outcome
 from .push_targets import Page
 from .requests import HEADERS, check_request
 from .site import Site, get_site
-from .templating import render
+from .templating import prepare, render
 from .wire import encode_data
 
 #: A path of this site. Browsers read a backslash as a slash, and two of them name another host.
@@ -31,7 +33,8 @@ _NUMBER: Final = re.compile(r"[1-9][0-9]{0,14}")
 
 async def form(request: web.Request) -> web.Response:
     """303 back to the form, with the outcome in the session; JSON if the request asks for that; 403 when the form is of
-    another session or user, 413 when it is too large, 503 when too many have files.
+    another session or user, or of one that ended while its files came; 413 when it is too large, 429 when its page says
+    too much, 503 when there is no room for it, or when the broker is away.
     """
     site = get_site(request)
     check_request(request, site, URLENCODED, MULTIPART, navigates=True)
@@ -46,18 +49,23 @@ async def form(request: web.Request) -> web.Response:
         if page is None:
             return _refusal(back, asks_for_json)
         delegate = body.hidden.get(DELEGATE, "")
-        with _room_for(body, page.session.id, site) as is_free:
-            if not is_free:
-                return _busy(asks_for_json)
+        _check_rate(page, site)
+        await prepare(request, site)  # a delegate may open a page, and render it
+        with site.sockets.admit(request, page.session.id) as place, _room_for(body, place.visitor, site):
             await body.read_files()
+            if not await site.identities.lasts(request):
+                site.counters.refused["identity"] += 1
+                return _refusal(back, asks_for_json)
             outcome = await _run(site, delegate, page, body)
         if asks_for_json:
             return _json(_encoded(site, delegate, outcome))
     except web.HTTPRequestEntityTooLarge as error:
         return _too_large((error.text or "").strip(), asks_for_json)
+    except (web.HTTPServiceUnavailable, web.HTTPTooManyRequests) as error:
+        return _later(error, asks_for_json)
     finally:
         body.close()
-    await keep_outcome(request, back.partition("#")[2], FormOutcome.of(outcome))
+    await _keep(request, site, back.partition("#")[2], FormOutcome.of(outcome))
     return web.Response(status=303, headers=HEADERS | {"Location": back})
 
 
@@ -67,11 +75,23 @@ async def _run(site: Site, delegate: str, page: Page, body: FormBody) -> Outcome
         number = body.hidden.get(ID, "")
         if _NUMBER.fullmatch(number) is None:
             raise _malformed(site, "A document numbers what it sends.\n")
-        if not (
-            await site.node.broker.claim_send(page.id, document, int(number), epoch=body.hidden.get(EPOCH))
-        ).granted:
+        try:
+            claim = await site.node.broker.claim_send(page.id, document, int(number), epoch=body.hidden.get(EPOCH))
+        except BrokerUnavailable as error:
+            site.counters.refused["broker away"] += 1
+            raise _unavailable("The server cannot take this at the moment.\n") from error
+        if not claim.granted:
             return Outcome(code="outcome-unknown", message="it may have run")
     return await site.delegates.run_form(delegate, page, body.fields)
+
+
+async def _keep(request: web.Request, site: Site, form_id: str, outcome: FormOutcome) -> None:
+    """Keep what became of a form in its browser's session, unless that has ended in the meantime: the answer would put
+    it in the place of the one that came after it.
+    """
+    with suppress(web.HTTPServiceUnavailable):  # nor if nobody knows whether it has
+        if await site.identities.lasts(request):
+            await keep_outcome(request, form_id, outcome)
 
 
 async def _page(request: web.Request, site: Site, text: str) -> Page | None:
@@ -87,32 +107,57 @@ async def _page(request: web.Request, site: Site, text: str) -> Page | None:
     return Page(site.publisher, token.page, token.session, token.user, token.topics)
 
 
+def _check_rate(page: Page, site: Site) -> None:
+    """A form is one of the messages of its page."""
+    rate, burst = site.limits.rate, site.limits.burst
+    now = asyncio.get_running_loop().time()
+    if not site.buckets.of(page.id, now).take(now, rate, burst):
+        site.counters.refused["rate"] += 1
+        raise web.HTTPTooManyRequests(
+            text="This page says too much in too little time: try again in a moment.\n",
+            headers={"Retry-After": str(ceil(1 / rate))},
+        )
+
+
 @contextmanager
-def _room_for(body: FormBody, session_id: str, site: Site) -> Iterator[bool]:
-    """A form has files open until its delegate has ended; whether it may, by the count of those that do."""
+def _room_for(body: FormBody, visitor: Visitor, site: Site) -> Iterator[None]:
+    """A form has files open until its delegate has ended: raises 503 when too many do."""
     if not body.has_files:
-        yield True
+        yield
         return
-    limits, uploads = site.limits, site.uploads
-    is_free = uploads[session_id] < limits.session_uploads and uploads.total() < limits.uploads
-    if not is_free:
+    if not _has_room(visitor, site):
         site.counters.refused["uploads"] += 1
-    uploads[session_id] += is_free
+        raise _unavailable("Too many uploads are under way: try again in a moment.\n")
+    site.uploads[visitor] += 1
     try:
-        yield is_free
+        yield
     finally:
-        uploads[session_id] -= is_free
-        if not uploads[session_id]:
-            del uploads[session_id]
+        site.uploads[visitor] -= 1
+        if not site.uploads[visitor]:
+            del site.uploads[visitor]
 
 
-def _busy(asks_for_json: bool) -> web.Response:
-    text = "too many uploads are under way: try again in a moment"
+def _has_room(visitor: Visitor, site: Site) -> bool:
+    """Whether there is room for one more form with files. Who has many sessions has half of it at most."""
+    limits, uploads = site.limits, site.uploads
+    of_session = sum(count for other, count in uploads.items() if other.session_id == visitor.session_id)
+    of_address = sum(count for other, count in uploads.items() if other.address == visitor.address)
+    most = limits.uploads if visitor.address is None else max(limits.session_uploads, limits.uploads // 2)
+    return of_session < limits.session_uploads and of_address < most and uploads.total() < limits.uploads
+
+
+def _unavailable(text: str) -> web.HTTPServiceUnavailable:
+    return web.HTTPServiceUnavailable(text=text, headers={"Retry-After": str(RETRY_AFTER)})
+
+
+def _later(error: web.HTTPException, asks_for_json: bool) -> web.Response:
+    """The answer to a form that may be sent again."""
+    text = error.text or ""
     if asks_for_json:
-        response = _json(_failed("limit", text), status=503)
+        response = _json(_failed("limit", text.strip()), status=error.status)
     else:
-        response = web.Response(status=503, text=f"{text.capitalize()}.\n", headers=HEADERS)
-    response.headers["Retry-After"] = str(RETRY_AFTER)
+        response = web.Response(status=error.status, text=text, headers=HEADERS)
+    response.headers["Retry-After"] = error.headers["Retry-After"]
     return response
 
 

@@ -3,24 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any, Final, NamedTuple, cast
+from typing import Final
 from urllib.parse import parse_qsl
 
-from aiohttp import (
-    BodyPartReader,
-    MultipartReader,
-    StreamReader,
-    content_disposition_filename,
-    hdrs,
-    parse_content_disposition,
-    web,
-)
+from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from .delegates import RESERVED
-from .requests import HEADERS, TOKEN_BODY, Pace, check_announced, read_body, too_large
+from .form_parts import Part, Parts
+from .requests import HEADERS, TOKEN_BODY, Pace, check_announced, in_time, read_body, too_large
 from .site import Site
 from .upload import Upload
 
@@ -40,43 +33,11 @@ _OWN: Final = frozenset({TOKEN, DELEGATE, BACK, DOCUMENT, EPOCH, ID})
 #: Fields of one form, and files among them: each file may keep a file of the disk open.
 MOST_FIELDS: Final = 500
 MOST_FILES: Final = 30
-#: Lines before the first part, or of the headers of one: aiohttp reads those without a pause, if they are there.
-MOST_LINES: Final = 200
 #: Bytes of a file that are written at once.
 CHUNK: Final = 256 * 1024
-
-
-class _Content:
-    """The body as a reader of parts sees it, of which only so many lines are read at once, and so many bytes in all."""
-
-    def __init__(self, content: StreamReader, check: Callable[[], None]) -> None:
-        self.lines = 0
-        self._content = content
-        self._check = check
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._content, name)
-
-    async def readline(self, **limits: int) -> bytes:
-        self.lines += 1
-        if self.lines > MOST_LINES:
-            raise ValueError("too many lines before a part")
-        line = await self._content.readline(**limits)
-        self._check()
-        return line
-
-    async def read(self, size: int) -> bytes:
-        data = await self._content.read(size)
-        self._check()
-        return data
-
-
-class _Part(NamedTuple):
-    """A field of a form that comes in parts. `filename`: None unless it is a file."""
-
-    name: str
-    filename: str | None
-    reader: BodyPartReader
+#: Files have the time, behind the first `limits.stuck` seconds, in which the largest form comes with so many bytes a
+#: second: a form with files keeps one of a few places.
+FILES_RATE: Final = 56 * 1024
 
 
 class FormBody:
@@ -86,7 +47,7 @@ class FormBody:
 
     Raises:
         web.HTTPRequestEntityTooLarge: it has more than `limits.upload` bytes, texts of more than `limits.message_up`,
-            or too many fields. web.HTTPRequestTimeout: it came too slowly, see `Pace`.
+            or too many fields. web.HTTPRequestTimeout: it came too slowly, see `Pace` and `FILES_RATE`.
         web.HTTPBadRequest: it broke off, or is no form.
     """
 
@@ -96,7 +57,7 @@ class FormBody:
         self._request = request
         self._site = site
         self._pace = Pace(request, site)
-        self._part: _Part | None = None
+        self._part: Part | None = None
         self._count = 0
         self._text_size = 0
         self._uploads: list[Upload] = []
@@ -107,9 +68,8 @@ class FormBody:
             await self._read_urlencoded()
             return
         check_announced(self._request, self._site, self._site.limits.upload)
-        self._content = _Content(self._request.content, self._check_received)
         async with self._reading():
-            self._parts = MultipartReader(self._request.headers, cast(StreamReader, self._content))
+            self._parts = Parts(self._request, self._check_received)
         await self._next()
         while self._part is not None and self._part.filename is None:
             await self._take_text(self._part)
@@ -122,12 +82,14 @@ class FormBody:
 
     async def read_files(self) -> None:
         """Read the rest."""
-        while self._part is not None:
-            if self._part.filename is None:
-                await self._take_text(self._part)
-            else:
-                await self._take_file(self._part, self._part.filename)
-            await self._next()
+        limits = self._site.limits
+        async with in_time(self._site, limits.stuck + limits.upload / FILES_RATE):
+            while self._part is not None:
+                if self._part.filename is None:
+                    await self._take_text(self._part)
+                else:
+                    await self._take_file(self._part, self._part.filename)
+                await self._next()
 
     def close(self) -> None:
         """Delete its files."""
@@ -148,21 +110,10 @@ class FormBody:
     async def _next(self) -> None:
         # Parts that have come already are read without a wait: others have their turn between them.
         await asyncio.sleep(0)
-        self._content.lines = 0
         async with self._reading():
-            reader = await self._parts.next()
-            self._part = None if reader is None else self._field_of(reader)
+            self._part = await self._parts.next_field()
 
-    def _field_of(self, reader: MultipartReader | BodyPartReader) -> _Part:
-        if isinstance(reader, MultipartReader):
-            raise ValueError("a part is no field")
-        _, parameters = parse_content_disposition(reader.headers.get(hdrs.CONTENT_DISPOSITION))
-        name = content_disposition_filename(parameters, "name")
-        if name is None:
-            raise ValueError("a part has no name")
-        return _Part(name, content_disposition_filename(parameters, "filename"), reader)
-
-    async def _take_text(self, part: _Part) -> None:
+    async def _take_text(self, part: Part) -> None:
         text = bytearray()
         while not part.reader.at_eof():
             text += await self._read(part)
@@ -170,7 +121,7 @@ class FormBody:
         async with self._reading():
             self._add_text(part.name, text.decode())
 
-    async def _take_file(self, part: _Part, filename: str) -> None:
+    async def _take_file(self, part: Part, filename: str) -> None:
         self._check_count(len(self._uploads) + 1, MOST_FILES, "files")
         upload = Upload(filename, part.reader.headers.get("Content-Type", "application/octet-stream"))
         self._uploads.append(upload)
@@ -186,7 +137,7 @@ class FormBody:
         nothing = not filename and not upload.size
         self._add(part.name, None if nothing else upload)
 
-    async def _read(self, part: _Part) -> bytes:
+    async def _read(self, part: Part) -> bytes:
         async with self._reading():
             # Of its own size: a larger one is looked for beyond the end of a short part, and waited for.
             return await part.reader.read_chunk()

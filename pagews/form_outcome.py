@@ -9,6 +9,7 @@ import aiohttp_session
 from aiohttp import web
 
 from .delegates import Outcome
+from .private import private
 
 _KEY: Final = "pagews.outcome"
 
@@ -23,6 +24,7 @@ FORM_LENGTH: Final = 200
 SENT: Final = "sent"
 
 
+@private
 class FormOutcome(NamedTuple):
     """What is told of a form; `ok`: it was sent."""
 

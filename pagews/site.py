@@ -11,7 +11,7 @@ from typing import Final
 
 from aiohttp import web
 
-from .admission import Sockets, Visitor
+from .admission import Place, Sockets, Visitor
 from .counters import Counters
 from .delegates import Delegates
 from .errors import ConfigurationError, Return, returns
@@ -19,6 +19,7 @@ from .handler import WebSocketHandler
 from .identity import Identities
 from .limits import Limits
 from .node import Node
+from .private import private
 from .publisher import Publisher
 from .push_targets import Page
 from .rate import Buckets
@@ -29,13 +30,14 @@ from .wire import Close
 Authorize = Callable[[Page, str], Awaitable[bool]]
 
 
+@private
 @dataclass(eq=False, slots=True)
 class Site:
     """The parts of one application that floor 2 works with.
 
     `public_prefix`: what the browser sees, if it differs from what the router has. `sockets`: those that are open;
     `endings`: what ends those that are not. `buckets`: how much each page may say. `held`: requests that wait, by
-    browser session; `uploads`: forms with files, likewise. `posts`: what answers those that wait for results, by page
+    browser session; `uploads`: forms with files, by visitor. `posts`: what answers those that wait for results, by page
     and document. `partings`: how pages were closed between two polls, by document, for the next one to be told, and
     when.
     """
@@ -56,7 +58,7 @@ class Site:
     buckets: Buckets = field(default_factory=Buckets)
     endings: set[asyncio.Task[None]] = field(default_factory=set)
     held: Counter[str] = field(default_factory=Counter)
-    uploads: Counter[str] = field(default_factory=Counter)
+    uploads: Counter[Visitor] = field(default_factory=Counter)
     posts: dict[tuple[str, str], Callable[[], object]] = field(default_factory=dict)
     partings: dict[str, tuple[Close, float]] = field(default_factory=dict)
     started: bool = False
@@ -67,9 +69,9 @@ class Site:
             return self.public_prefix
         return str(self.app.router[SOCKET_ROUTE].url_for()).removesuffix("/socket")
 
-    def enter(self, socket: Socket, visitor: Visitor) -> None:
+    def enter(self, socket: Socket, place: Place) -> None:
         """A socket is open, of a visitor who was admitted."""
-        self.sockets.add(socket, visitor)
+        self.sockets.add(socket, place)
         self.counters.sockets += 1
 
     def part(self, document: str, close: Close) -> None:
@@ -109,8 +111,11 @@ SITE_OF_REQUEST: Final[web.RequestKey[Site]] = web.RequestKey("pagews site", Sit
 #: Closes that are kept for pages which poll, for the retention at most; the oldest is forgotten first.
 PARTINGS: Final = 10_000
 SOCKET_ROUTE: Final = "pagews.socket"
-#: The routes whose requests are a page's socket, or bring what it has to say.
-CARRIER_ROUTES: Final = frozenset({SOCKET_ROUTE, "pagews.stream", "pagews.poll", "pagews.post"})
+#: The routes whose requests are a page's socket, or bring what it has to say, ask themselves who is there, when the
+#: request has proved to be a page's; the client's modules are everybody's.
+CARRIER_ROUTES: Final = frozenset(
+    {SOCKET_ROUTE, *(f"pagews.{name}" for name in ("stream", "poll", "post", "form", "renew", "static"))}
+)
 
 
 def get_site(place: web.Request | web.Application) -> Site:

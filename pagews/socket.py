@@ -17,6 +17,7 @@ from .counters import Counters
 from .errors import CloseCode, ProtocolError, check_close
 from .handler import Context, Replies, WebSocketHandler
 from .limits import Limits
+from .private import private
 from .rate import Bucket
 from .tasks import is_own_end
 from .time_limit import TimeLimit
@@ -91,6 +92,7 @@ class _Kind(enum.Enum):
     CLOSE = "close"
 
 
+@private
 class _Item(NamedTuple):
     kind: _Kind
     payload: Any

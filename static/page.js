@@ -51,6 +51,7 @@ export class Page extends EventTarget {
   #base;
   #included;
   #attachment;
+  #clock;
   #uploads = 0;
   #reload;
   #debug = new Debug();
@@ -73,6 +74,7 @@ export class Page extends EventTarget {
     super();
     if (transport === "websocket" && !WebSocket) throw new TypeError("no WebSocket here: pass WebSocket=...");
     this.#base = base;
+    this.#clock = clock;
     this.#included = included;
     this.#attachment = new Attachment(token);
     this.#reload = reload;
@@ -224,7 +226,7 @@ export class Page extends EventTarget {
         const { id, token, document, epoch } = attachment;
         // A browser repeats a request whose connection broke before the answer. Of an attached page the server sees it.
         const once = id === null ? {} : { document, epoch, id: `${this.#outbox.takeId()}` };
-        return upload(`${this.#base}/form`, { token: token ?? "", delegate, ...once }, fields, options);
+        return upload(`${this.#base}/form`, { token: token ?? "", delegate, ...once }, fields, this.#clock, options);
       };
       return await (this.#link.overRequests ? inTurn(send, options?.signal) : send());
     } finally {

@@ -1,6 +1,9 @@
 import { PageError } from "./errors.js";
 import { OWN } from "./fields.js";
 
+/** Milliseconds in which some of it must leave: a line that is gone without a word would keep the other tabs waiting. */
+const SILENCE = 120_000;
+
 /**
  * @typedef {object} UploadOptions
  * @property {(loaded: number, total: number) => void} [progress]  bytes that have left, and bytes in all
@@ -13,10 +16,11 @@ import { OWN } from "./fields.js";
  * @param {string} address
  * @param {{token: string, delegate: string, document?: string, epoch?: string, id?: string}} own  what the server has to know
  * @param {FormData} fields
+ * @param {import("./clock.js").Clock} clock
  * @param {UploadOptions} [options]
  * @returns {Promise<unknown>} what the delegate returned
  */
-export function upload(address, own, fields, { progress, signal } = {}) {
+export function upload(address, own, fields, clock, { progress, signal } = {}) {
   const body = new FormData();
   // First, as the server takes no file before it knows whose it is.
   for (const [name, value] of Object.entries(own)) body.append(OWN + name, value);
@@ -26,8 +30,23 @@ export function upload(address, own, fields, { progress, signal } = {}) {
     const request = new XMLHttpRequest();
     const abort = () => request.abort();
     let left = false;
-    request.upload.onprogress = ({ loaded, total }) => progress?.(loaded, total);
-    request.upload.onload = () => (left = true);
+    let isSilent = false;
+    let stopWaiting = () => {};
+    const wait = () => {
+      stopWaiting();
+      stopWaiting = clock.after(SILENCE, () => {
+        isSilent = true;
+        request.abort();
+      });
+    };
+    request.upload.onprogress = ({ loaded, total }) => {
+      wait();
+      progress?.(loaded, total);
+    };
+    request.upload.onload = () => {
+      left = true;
+      stopWaiting();
+    };
     request.onload = () => {
       const { status, response } = request;
       if (response?.ok) resolve(response.value);
@@ -41,13 +60,18 @@ export function upload(address, own, fields, { progress, signal } = {}) {
       if (left) reject(new PageError("outcome-unknown", "the upload broke off, and may have arrived"));
       else reject(new PageError("closed", "the upload broke off: send it again"));
     };
-    request.onabort = () => reject(signal?.reason);
-    request.onloadend = () => signal?.removeEventListener("abort", abort);
+    request.onabort = () =>
+      reject(isSilent ? new PageError("closed", "the upload stood still: send it again") : signal?.reason);
+    request.onloadend = () => {
+      stopWaiting();
+      signal?.removeEventListener("abort", abort);
+    };
     signal?.addEventListener("abort", abort);
     request.open("POST", address);
     request.setRequestHeader("Accept", "application/json");
     request.responseType = "json";
     request.send(body);
+    wait();
   });
 }
 

@@ -142,6 +142,19 @@ async def test_the_client_script(aiohttp_client: AiohttpClient) -> None:
             assert response.status == 404
 
 
+async def test_for_the_client_script_nobody_is_asked_who_is_there(aiohttp_client: AiohttpClient) -> None:
+    """It is there also while the broker is away, which says whether a session lasts."""
+    asked: list[str] = []
+
+    async def user(request: web.Request) -> None:
+        asked.append(request.path)
+
+    client = await aiohttp_client(application(user=user))
+    async with client.get("/pagews/static/pagews.js", headers={"Accept": "*/*"}) as response:
+        assert response.status == 200
+    assert asked == []
+
+
 async def test_stopping_sends_pages_and_bare_sockets_away(aiohttp_client: AiohttpClient) -> None:
     app = application()
     app.router.add_get("/bare", pagews.websocket(pagews.WebSocketHandler))

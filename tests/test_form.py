@@ -18,7 +18,7 @@ from msgspec import Struct
 from pytest_aiohttp.plugin import AiohttpClient
 
 import pagews
-from pagews import form_body
+from pagews import form_body, form_parts
 from pagews.errors import ConfigurationError
 from pagews.site import get_site
 from pagews.templating import pagews_form
@@ -584,7 +584,7 @@ async def test_too_large_without_javascript(aiohttp_client: AiohttpClient, desk:
         pytest.param(part("pagews.x"), 400, id="unknown"),
         pytest.param(part("pagews.id") * 2, 400, id="twice"),
         pytest.param(part("a") * (form_body.MOST_FIELDS + 1), 413, id="fields"),
-        pytest.param(b"\n" * (form_body.MOST_LINES + 1), 400, id="lines"),
+        pytest.param(b"\n" * (form_parts.MOST_LINES + 1), 400, id="lines"),
     ],
 )
 async def test_what_is_too_much_is_not_read_to_its_end(client: Client, begin: bytes, status: int) -> None:
@@ -603,11 +603,11 @@ async def test_others_have_their_turn_between_the_parts_of_a_form(
     client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     turns, turn_of_part = 0, list[int]()
-    parse = aiohttp.parse_content_disposition
+    fetch = form_parts.Parts.fetch_next_part
 
-    def note(header: str | None) -> Any:
+    async def note(parts: form_parts.Parts) -> Any:
         turn_of_part.append(turns)
-        return parse(header)
+        return await fetch(parts)
 
     async def work() -> None:
         nonlocal turns
@@ -615,7 +615,7 @@ async def test_others_have_their_turn_between_the_parts_of_a_form(
             turns += 1
             await asyncio.sleep(0)
 
-    monkeypatch.setattr(form_body, "parse_content_disposition", note)
+    monkeypatch.setattr(form_parts.Parts, "fetch_next_part", note)
     working = asyncio.create_task(work())
     async with client.post("/pagews/form", data=part("a") * 400 + b"--b--\r\n", headers=BOUNDARY | JSON) as response:
         assert response.status == 403

@@ -15,7 +15,19 @@ PACKAGE = Path(__file__).resolve().parent.parent / "pagews"
 # alone it may name any room of its floor. `__init__` is the door, which only the attic goes through.
 FLOORS = {
     "pure": (
-        *("errors", "limits", "targets", "wire", "text_frames", "counters", "log", "form_data", "page", "variables"),
+        *(
+            "private",
+            "errors",
+            "limits",
+            "targets",
+            "wire",
+            "text_frames",
+            "counters",
+            "log",
+            "form_data",
+            "page",
+            "variables",
+        ),
         *("sends", "rate", "addresses"),
         "redis_scripts",
     ),
@@ -49,6 +61,8 @@ FLOORS = {
             "page_handler",
             "controller",
             "requests",
+            "answering",
+            "form_parts",
             "form_body",
             "form",
             "carriers",

@@ -9,7 +9,9 @@ from tools.mutant import Mutant
 ADMISSION: Final = "pagews/admission.py"
 HANDLER: Final = "pagews/page_handler.py"
 DELEGATES: Final = "pagews/delegates.py"
+FORM: Final = "pagews/form.py"
 LIMITS: Final = "test_threats_limits"
+FORMS: Final = "test_form_admission"
 
 LIMIT_MUTANTS: Final = (
     Mutant(
@@ -200,5 +202,33 @@ LIMIT_MUTANTS: Final = (
         "            if not await requirement(page):\n                return False\n        return True\n",
         "            if await requirement(page):\n                return True\n        return not self.requirements\n",
         "test_delegates",
+    ),
+    Mutant(
+        "threat 15: a form is no socket of its visitor",
+        FORM,
+        "with site.sockets.admit(request, page.session.id) as place, _room_for(body, place.visitor, site):",
+        "with _room_for(body, site.sockets.visitor(request, page.session.id), site):",
+        FORMS,
+    ),
+    Mutant(
+        "threat 15: who has many sessions has all places for files",
+        FORM,
+        "of_address < most and ",
+        "",
+        FORMS,
+    ),
+    Mutant(
+        "threat 16: files come drop by drop",
+        "pagews/form_body.py",
+        "in_time(self._site, limits.stuck + limits.upload / FILES_RATE)",
+        "in_time(self._site, 3600.0)",
+        FORMS,
+    ),
+    Mutant(
+        "threat 17: a flood of forms",
+        FORM,
+        "        _check_rate(page, site)\n",
+        "",
+        FORMS,
     ),
 )

@@ -12,9 +12,11 @@ from tools.mutant import Mutant
 
 ENCRYPTION: Final = "pagews/encryption.py"
 FALLBACK: Final = "pagews/fallback.py"
+FORM: Final = "pagews/form.py"
 HANDLER: Final = "pagews/page_handler.py"
 IDENTITY: Final = "pagews/identity.py"
 ORIGIN: Final = "pagews/origin.py"
+PARTS: Final = "pagews/form_parts.py"
 REQUESTS: Final = "pagews/requests.py"
 TOKENS: Final = "pagews/tokens.py"
 WIRE: Final = "pagews/wire.py"
@@ -507,5 +509,41 @@ SECURITY_MUTANTS: Final = (
         "        finally:\n            if call in self._sent:\n                self._sent.remove(call)\n"
         "            self._bytes -= len(request)\n",
         "test_threats_redis",
+    ),
+    # --- forms
+    Mutant(
+        "threat 6: the answer of a form undoes a login",
+        FORM,
+        "        if await site.identities.lasts(request):\n            await keep_outcome(",
+        "        if True:\n            await keep_outcome(",
+        "test_form_sessions",
+    ),
+    Mutant(
+        "threat 6: a form runs as who has logged out while its files came",
+        FORM,
+        "            if not await site.identities.lasts(request):\n",
+        "            if False:\n",
+        "test_form_sessions",
+    ),
+    Mutant(
+        "threat 1: of another site's form it is asked who is there",
+        "pagews/site.py",
+        ', "post", "form", "renew", "static"))',
+        ', "post", "static"))',
+        "test_form_admission",
+    ),
+    Mutant(
+        "threat 23: aiohttp warns of what a form calls its parts",
+        PARTS,
+        "            part.headers = type(part.headers)(headers)\n",
+        "            pass\n",
+        "test_form_parts",
+    ),
+    Mutant(
+        "threat 24: a name of a form is what it is escaped as",
+        PARTS,
+        "return _ESCAPE.sub(lambda found: _ESCAPED[found[0]], name)",
+        "return name",
+        "test_form_parts",
     ),
 )

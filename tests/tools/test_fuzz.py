@@ -31,7 +31,7 @@ def test_no_seed_breaks_a_promise_nor_does_what_looks_like_one(name: str) -> Non
             target.run(data)
         except Exception as error:
             # A report may not hold every text that hostile bytes decode to.
-            raise AssertionError(f"{data!r}: {ascii(error)}") from None
+            raise AssertionError(f"{data!r}: {error!a}") from None
 
     for seed in target.seeds:
         give(seed)
