@@ -24,7 +24,7 @@ from .push_targets import Page
 from .requests import HEADERS, check_request
 from .site import Site, get_site
 from .templating import prepare, render
-from .wire import encode_data
+from .wire import encode_data, failed
 
 #: A path of this site. Browsers read a backslash as a slash, and two of them name another host.
 _PATH: Final = re.compile(r"/(?![/\\])[!-~]*")
@@ -71,18 +71,24 @@ async def form(request: web.Request) -> web.Response:
 
 async def _run(site: Site, delegate: str, page: Page, body: FormBody) -> Outcome:
     document = body.hidden.get(DOCUMENT)
-    if document is not None:
-        number = body.hidden.get(ID, "")
-        if _NUMBER.fullmatch(number) is None:
-            raise _malformed(site, "A document numbers what it sends.\n")
-        try:
-            claim = await site.node.broker.claim_send(page.id, document, int(number), epoch=body.hidden.get(EPOCH))
-        except BrokerUnavailable as error:
-            site.counters.refused["broker away"] += 1
-            raise _unavailable("The server cannot take this at the moment.\n") from error
-        if not claim.granted:
-            return Outcome(code="outcome-unknown", message="it may have run")
-    return await site.delegates.run_form(delegate, page, body.fields)
+    if document is None:
+        return await site.delegates.run_form(delegate, page, body.fields)
+    number, broker = body.hidden.get(ID, ""), site.node.broker
+    if _NUMBER.fullmatch(number) is None:
+        raise _malformed(site, "A document numbers what it sends.\n")
+    try:
+        claim = await broker.claim_send(page.id, document, int(number), epoch=body.hidden.get(EPOCH))
+    except BrokerUnavailable as error:
+        site.counters.refused["broker away"] += 1
+        raise _unavailable("The server cannot take this at the moment.\n") from error
+    if not claim.granted:
+        return Outcome(code="outcome-unknown", message="it may have run")
+    outcome = await site.delegates.run_form(delegate, page, body.fields)
+    with suppress(BrokerUnavailable):
+        # Whoever asks again, at whatever process, need not wait to hear that.
+        unknown = failed(int(number), "outcome-unknown", "it may have run")
+        await broker.complete_send(page.id, document, int(number), unknown)
+    return outcome
 
 
 async def _keep(request: web.Request, site: Site, form_id: str, outcome: FormOutcome) -> None:

@@ -475,6 +475,10 @@ async def test_what_a_document_repeats_runs_once(client: Client, desk: Desk) -> 
         unknown = {"ok": False, "code": "outcome-unknown", "message": "it may have run"}
         assert await post(id="7") == (200, {"ok": True, "value": {"kept": 0}})
         assert await post(id="7") == (200, unknown)
+        # Else another process would wait for the one that has it.
+        claim = await site_of(client).node.broker.find_send(page.id, page.document, 7)
+        assert claim is not None
+        assert claim.result is not None
         assert (await post(id="8"))[1]["ok"] is True
         # One that began before is not one that has run.
         assert (await post(id="6"))[1]["ok"] is True
