@@ -109,24 +109,29 @@ class Worker:
         self._process: Process | None = None
 
     async def start(self) -> None:
-        """Returns when it listens."""
+        """Returns when it listens. Raises Failed when it does not; then it has ended."""
         self._starts += 1
         self._name = f"{self._place}{self._starts if self._starts > 1 else ''}"
-        # In a session of its own: Ctrl-C means the demo, which ends its workers in order.
-        self._process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "demo.worker", self._name, self._host, str(self._port)),
-            stdin=PIPE,
-            stdout=PIPE,
-            env=self._environment,
-            start_new_session=True,
-        )
-        assert self._process.stdout is not None
         try:
+            # In a session of its own: Ctrl-C means the demo, which ends its workers in order.
+            self._process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "demo.worker", self._name, self._host, str(self._port)),
+                stdin=PIPE,
+                stdout=PIPE,
+                env=self._environment,
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise Failed(f"worker {self._name} has not started: {error}") from error
+        assert self._process.stdout is not None
+        with suppress(TimeoutError):
             async with asyncio.timeout(START_WITHIN):
                 if await self._process.stdout.readline():
                     return
-        except TimeoutError:
-            pass
+        # If it hangs, whoever waits for its end to start another one would wait for ever.
+        with suppress(ProcessLookupError):
+            self._process.kill()
+        await self._process.wait()
         raise Failed(f"worker {self._name} has not started")
 
     async def keep(self) -> None:
@@ -141,8 +146,10 @@ class Worker:
                 flush=True,
             )
             await asyncio.sleep(max(0, started + PAUSE - loop.time()))
-            with suppress(Failed):
+            try:
                 await self.start()
+            except Failed as error:
+                print(error, flush=True)
 
     async def stop(self) -> None:
         if self._process is None or self._process.returncode is not None:

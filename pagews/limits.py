@@ -18,6 +18,9 @@ CLIENT_REPEATS: Final = 2001
 KIB = 1024
 MIB = 1024 * KIB
 
+#: Topics of one page, at most: Redis is told of them, and tells of them, in one step.
+MOST_TOPICS: Final = 1000
+
 #: Bytes of a hello, at most: more than any token has.
 HELLO: Final = 49 * KIB
 
@@ -36,7 +39,7 @@ class Limits:
     `publisher.statistics()` shows it.
 
     Raises:
-        ConfigurationError: a value is not a positive number, or too small for the client.
+        ConfigurationError: a value is not a positive number, too small for the client, or too large for Redis.
     """
 
     #: one message from the browser, in bytes; a larger one closes the socket with 1009
@@ -97,7 +100,7 @@ class Limits:
     results_kept: int = 1000
     #: bytes of the results of qos 2 sends that are kept for all pages, and 200 for each
     results_bytes: int = 64 * MIB
-    #: topics that one page may listen to
+    #: topics that one page may listen to; at most 1,000
     topics: int = 100
     #: bytes of the body of one post, which carries what a page sends where there is no WebSocket; at least three times
     #: `message_up`, for characters of a message may take so many bytes, and 49 KiB for the hello
@@ -130,6 +133,10 @@ class Limits:
             raise ConfigurationError(
                 f"Limits(burst={self.burst}): give at least {CLIENT_REPEATS}, for a page that comes back may repeat as"
                 " many messages at once"
+            )
+        if self.topics > MOST_TOPICS:
+            raise ConfigurationError(
+                f"Limits(topics={self.topics}): give at most {MOST_TOPICS}, for a page's topics are changed in one step"
             )
         if self.post_frames < CLIENT_POST_FRAMES:
             raise ConfigurationError(

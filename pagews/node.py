@@ -33,7 +33,7 @@ logger = logging.getLogger("pagews")
 
 #: Seconds between two turns of the heartbeat, and two ticks of the log.
 TURN: Final = 1.0
-#: Pages that read on at the same time.
+#: Pages that attach or read on at the same time.
 READS: Final = 8
 
 
@@ -146,7 +146,10 @@ class Node:
         self.hub.listen(page, channels)
         try:
             await self.broker.subscribe(channels)
-            attached = await self.broker.attach(self._attach(page, arrival.cursor, arrival.topics))
+            # When a crowd comes back, nothing else must wait behind all that it has missed.
+            async with self._reads:
+                _check_holding(page)
+                attached = await self.broker.attach(self._attach(page, arrival.cursor, arrival.topics))
             if attached.revoked:
                 raise ProtocolError("the session has ended", CloseCode.IDENTITY)
             if attached.claim is Claim.SUPERSEDED:
@@ -185,7 +188,8 @@ class Node:
         replay = attached.replay._replace(messages=rest)
         epoch = self.broker.position.epoch
         if await self._set_topics(page, attached.topics):
-            replay = await self.broker.read(page.epoch, page.cursors(), self.limits.replay_chunk)
+            async with self._reads:
+                replay = await self.broker.read(page.epoch, page.cursors(), self.limits.replay_chunk)
         _check_holding(page)
         if self.broker.position.epoch != epoch:
             raise ProtocolError(self.return_later(), CloseCode.RESTART)  # it was claimed in a log that is gone

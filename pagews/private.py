@@ -18,6 +18,8 @@ def _name(self: object) -> str:
 
 
 def without_password(address: str) -> str:
-    """The address of a server, with what stands before its host left out."""
+    """The address of a server, without what stands before its host, and without its options: both may be a password."""
     head, at, tail = address.rpartition("@")
-    return f"{head.partition('://')[0]}://…@{tail}" if at else address
+    shown = f"{head.partition('://')[0]}://…@{tail}" if at else address
+    place, question_mark, _ = shown.partition("?")
+    return f"{place}?…" if question_mark else place

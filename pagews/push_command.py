@@ -11,6 +11,7 @@ from typing import Final
 
 from .broker import Broker
 from .errors import BrokerUnavailable, ConfigurationError, EncodingError, MessageTooLarge
+from .limits import check_seconds
 from .publisher import Publisher
 from .push_targets import Qos, Target
 from .receipts import Receipt
@@ -78,6 +79,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 async def push(options: argparse.Namespace) -> int:
+    check_seconds("--timeout", options.timeout)
     if not options.broker:
         raise ConfigurationError(f"give --broker redis://HOST:PORT, or set {ENVIRONMENT}")
     try:

@@ -10,7 +10,7 @@ import secrets
 import time
 from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from typing import Any
+from typing import Any, Final
 
 from . import redis_codec as codec
 from . import redis_scripts as scripts
@@ -24,6 +24,9 @@ from .variables import VARIABLE_SIZE, appended, increased
 from .wire import Draft, Message
 
 logger = logging.getLogger("pagews")
+
+#: Answers that are taken at once.
+ANSWERS: Final = 100
 
 
 class RedisBroker(RedisBus):
@@ -176,7 +179,7 @@ class RedisBroker(RedisBus):
         self, page_id: str, rendered: Collection[str], add: Collection[str], remove: Collection[str]
     ) -> dict[str, int]:
         (topics,) = await self._run_script(
-            scripts.TOPICS,
+            scripts.TOPICS if add else scripts.LEAVE,
             page_id.encode(),
             b"%d" % len(rendered),
             *(topic.encode() for topic in rendered),
@@ -215,12 +218,16 @@ class RedisBroker(RedisBus):
         return bool(await self._calls(b"EXISTS", self._prefix + b"gone:" + page_id.encode()))
 
     async def pages(self, channel: str) -> list[Presence]:
-        (found,) = await self._run_script(scripts.HERE, channel.encode())
-        pages = []
-        for page, session, user, topics in found:
-            with suppress(UnicodeDecodeError, BrokerUnavailable):  # nobody of ours is there
-                pages.append(Presence(page.decode(), session.decode(), user.decode() or None, _topics(topics)))
-        return pages
+        # By their ids, for Redis may tell of one twice.
+        pages: dict[bytes, Presence] = {}
+        place = b"0"
+        while True:
+            place, found = await self._run_script(scripts.HERE, channel.encode(), place)
+            for page, session, user, topics in found:
+                with suppress(UnicodeDecodeError, BrokerUnavailable):  # nobody of ours is there
+                    pages[page] = Presence(page.decode(), session.decode(), user.decode() or None, _topics(topics))
+            if place == b"0":
+                return list(pages.values())
 
     # --- variables ----------------------------------------------------------------------------------------------------
 
@@ -246,7 +253,7 @@ class RedisBroker(RedisBus):
             if value is not None and len(value) > limits.variable_bytes:
                 raise LimitExceeded("variable_bytes", len(value), limits.variable_bytes)
             outcome = await self._run_script(
-                scripts.STORE,
+                scripts.FORGET if value is None else scripts.STORE,
                 page_id.encode(),
                 name.encode(),
                 b"" if before is None else b"1",
@@ -304,7 +311,7 @@ class RedisBroker(RedisBus):
         """
         news = self._news
         state, result, cost = await self._run_script(
-            scripts.CLAIM,
+            scripts.FIND if call is None else scripts.CLAIM,
             self._node,
             page_id.encode(),
             document.encode(),
@@ -357,8 +364,8 @@ class RedisBroker(RedisBus):
             self._receiver.result_dropped()
 
     async def answer(self, answer: Answer) -> None:
-        (askers,) = await self._run_script(scripts.ANSWER, b"%d" % answer.receipt, codec.answer_body(answer))
-        if not askers:
+        (nodes,) = await self._run_script(scripts.ANSWER, b"%d" % answer.receipt, codec.answer_body(answer))
+        if not nodes:
             self._receiver.answered(answer)  # which counts what nobody waits for
 
     async def _take_answers(self) -> None:
@@ -373,12 +380,12 @@ class RedisBroker(RedisBus):
         key = self._prefix + b"answers:" + self._node
         while True:
             self._has_answers = False
-            bodies = await self._calls(b"LRANGE", key, b"0", b"-1")
+            bodies = await self._calls(b"LRANGE", key, b"0", b"%d" % (ANSWERS - 1))
             for body in bodies:
                 self._take_answer(body)
             if bodies:
                 await self._calls(b"LTRIM", key, b"%d" % len(bodies), b"-1")
-            if not self._has_answers:
+            if not self._has_answers and len(bodies) < ANSWERS:
                 return
 
     def _take_answer(self, body: bytes) -> None:

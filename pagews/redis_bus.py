@@ -156,15 +156,13 @@ class RedisBus(Broker):
                 finally:
                     calling.cancel()
                     await asyncio.wait([calling])
-            except (*FAILURES, ConfigurationError) as error:
+            except Exception as error:  # whatever it was, pages wait for another connection
                 if isinstance(error, ConfigurationError) and self._is_first:
                     raise
+                if not isinstance(error, (*FAILURES, ConfigurationError)):
+                    logger.exception("what came from Redis could not be used: the connections are made anew")
                 pause = FIRST_PAUSE if not self._is_away else min(2 * pause, LAST_PAUSE)
                 self._has_gone(error)
-            except Exception as error:  # whatever it was, pages wait for another connection
-                logger.exception("what came from Redis could not be used: the connections are made anew")
-                self._fault = error
-                pause = min(2 * pause, LAST_PAUSE)
             self._calls.expire()
             await asyncio.sleep(random.uniform(pause / 2, pause))
 

@@ -61,28 +61,22 @@ class Line:
         """Connect, within `timeout` seconds.
 
         Raises:
-            ConfigurationError: the server refuses the user or password; and what `FAILURES` names.
+            ConfigurationError: the server refuses the user or password, or is none that fits; and what `FAILURES`
+                names.
         """
         connection = _pool(url).make_connection()
         try:
             async with asyncio.timeout(timeout):
                 await connection.connect()
                 await connection.send_packed_command(pack((b"INFO", b"server")), check_health=False)
-                info: bytes = await connection.read_response()
+                run_id = _run_id(await connection.read_response(), url)
         except AuthenticationError as error:
             await connection.disconnect(nowait=True)
             raise ConfigurationError(f"broker={without_password(url)!r}: {error}") from error
         except BaseException:
             await connection.disconnect(nowait=True)
             raise
-        facts = dict(line.split(":", 1) for line in info.decode().splitlines() if ":" in line)
-        if int(facts["redis_version"].partition(".")[0]) < OLDEST or facts["redis_mode"] == "cluster":
-            await connection.disconnect(nowait=True)
-            raise ConfigurationError(
-                f"broker={without_password(url)!r}: this is Redis {facts['redis_version']}, {facts['redis_mode']}; one"
-                f" server of {OLDEST} or newer is needed, or Valkey, and no cluster"
-            )
-        return cls(connection, facts["run_id"])
+        return cls(connection, run_id)
 
     def put(self, data: bytes) -> None:
         """Send `data`, at the end of this turn."""
@@ -123,6 +117,18 @@ class Line:
             await self._connection.disconnect(nowait=True)  # whoever reads is told so
 
 
+def _run_id(info: bytes, url: str) -> str:
+    """Of a server that has all that is needed, from what it says of itself."""
+    facts = dict(line.split(":", 1) for line in info.decode().splitlines() if ":" in line)
+    mode = facts.get("redis_mode") or facts.get("server_mode", "")  # the second is what Valkey calls it
+    if int(facts["redis_version"].partition(".")[0]) < OLDEST or mode == "cluster":
+        raise ConfigurationError(
+            f"broker={without_password(url)!r}: this is Redis {facts['redis_version']}, {mode}; one"
+            f" server of {OLDEST} or newer is needed, or Valkey, and no cluster"
+        )
+    return facts["run_id"]
+
+
 def check_url(url: str) -> None:
     """Raises ConfigurationError unless `url` is one that a connection can be made from."""
     try:
@@ -149,12 +155,20 @@ def _pool(url: str) -> ConnectionPool:
 
 
 class _Call:
-    __slots__ = ("deadline", "reply", "request")
+    """A command.
+
+    Attributes:
+        deadline: when it fails, in the loop's time: it may have waited for a line before it was sent.
+        sent_at: when it was given to a line.
+    """
+
+    __slots__ = ("deadline", "reply", "request", "sent_at")
 
     def __init__(self, request: bytes, reply: asyncio.Future[Any], deadline: float) -> None:
         self.request = request
         self.reply = reply
         self.deadline = deadline
+        self.sent_at = math.inf
 
 
 class Calls:
@@ -170,7 +184,7 @@ class Calls:
         self._is_open = False
         #: When there was a line for the last time.
         self._lost_at = -math.inf
-        #: Of the calls that have no reply yet.
+        #: Of the calls that are kept: nobody may wait for them any more, but they take their room.
         self._bytes = 0
         self._waiting: deque[_Call] = deque()
         self._sent: deque[_Call] = deque()
@@ -188,15 +202,11 @@ class Calls:
         if self._bytes > MOST_BYTES:
             raise BrokerUnavailable(f"more than {MOST_BYTES} bytes wait for Redis to answer")
         call = _Call(request, loop.create_future(), loop.time() + self._timeout)
-        self._bytes += len(request)
         if self._line is not None and (self._is_open or opens):
             self._send(self._line, call)
         else:
-            self._waiting.append(call)
-        try:
-            return await call.reply
-        finally:
-            self._bytes -= len(request)
+            self._put(self._waiting, call)
+        return await call.reply
 
     async def run(self, line: Line) -> None:
         """Use `line` until it breaks; then raise what broke it."""
@@ -212,9 +222,9 @@ class Calls:
             for task in (watching, reading):
                 task.cancel()
             await asyncio.wait([watching, reading])
-            for call in self._sent:
+            while self._sent:
+                call = self._take(self._sent)
                 _fail(call, BrokerUnavailable("Redis was lost before it had answered", unknown=True))
-            self._sent.clear()
 
     def open(self) -> None:
         """Rule 18: the epoch of this line's server is known. What waits may go out."""
@@ -222,7 +232,7 @@ class Calls:
             return
         self._is_open = True
         while self._waiting:
-            call = self._waiting.popleft()
+            call = self._take(self._waiting)
             if not call.reply.done():
                 self._send(self._line, call)
 
@@ -230,7 +240,7 @@ class Calls:
         """Give up what has waited for a line too long. Called at a steady pace."""
         now = asyncio.get_running_loop().time()
         while self._waiting and self._waiting[0].deadline <= now:
-            _fail(self._waiting.popleft(), BrokerUnavailable("Redis is away"))
+            _fail(self._take(self._waiting), BrokerUnavailable("Redis is away"))
 
     @property
     def connected(self) -> bool:
@@ -240,14 +250,24 @@ class Calls:
     def give_up(self) -> None:
         """There will be no line any more."""
         while self._waiting:
-            _fail(self._waiting.popleft(), BrokerUnavailable("the broker has stopped"))
+            _fail(self._take(self._waiting), BrokerUnavailable("the broker has stopped"))
+
+    def _put(self, calls: deque[_Call], call: _Call) -> None:
+        calls.append(call)
+        self._bytes += len(call.request)
+
+    def _take(self, calls: deque[_Call]) -> _Call:
+        call = calls.popleft()
+        self._bytes -= len(call.request)
+        return call
 
     def _send(self, line: Line, call: _Call) -> None:
-        self._sent.append(call)
+        call.sent_at = asyncio.get_running_loop().time()
+        self._put(self._sent, call)
         line.put(call.request)
 
     def _receive(self, reply: Any) -> None:
-        call = self._sent.popleft()
+        call = self._take(self._sent)
         if isinstance(reply, NoScriptError):
             _fail(call, UnknownScript())
         elif isinstance(reply, ResponseError):
@@ -256,15 +276,20 @@ class Calls:
             call.reply.set_result(reply)
 
     async def _watch(self) -> None:
-        """Raises TimeoutError when the oldest call has waited for its reply too long."""
+        """Raises TimeoutError when the line has not answered for too long, and fails the calls that are late on it."""
         loop = asyncio.get_running_loop()
-        late = 0
+        late = f"Redis has not answered for {self._timeout:g} s"
+        before = loop.time()
         while True:
             await asyncio.sleep(self._timeout / 20)
-            # Seen twice, with a turn for what has come in between: it may have been this process that slept.
-            late = late + 1 if self._sent and self._sent[0].deadline <= loop.time() else 0
-            if late > 1:
-                raise TimeoutError(f"Redis has not answered for {self._timeout:g} s")
+            # Late the last time, and a turn for what has come has not helped: it may have been this process that slept.
+            if self._sent and self._sent[0].sent_at + self._timeout <= before:
+                raise TimeoutError(late)
+            for call in self._sent:
+                # It waited for the line before, which is not this one's fault.
+                if call.deadline <= before:
+                    _fail(call, BrokerUnavailable(late, unknown=True))
+            before = loop.time()
 
 
 def _fail(call: _Call, error: Exception) -> None:

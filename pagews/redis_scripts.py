@@ -31,16 +31,20 @@ READ: Final = Script("common", "guard", "reading", "read", when_full=True)
 ATTACH: Final = Script("common", "guard", "pages", "reading", "attach", when_full=True)
 DETACH: Final = Script("common", "guard", "pages", "detach", when_full=True)
 TOPICS: Final = Script("common", "guard", "pages", "topics")
-RECORD: Final = Script("common", "guard", "pages", "record")
+LEAVE: Final = Script("common", "guard", "pages", "topics", when_full=True)
+RECORD: Final = Script("common", "guard", "pages", "record", when_full=True)
 KEEP: Final = Script("common", "guard", "pages", "keep")
 END: Final = Script("common", "guard", "pages", "end", when_full=True)
 STORE: Final = Script("common", "guard", "pages", "store")
+FORGET: Final = Script("common", "guard", "pages", "store", when_full=True)
 REVOKE: Final = Script("common", "guard", "revoke", when_full=True)
 CLAIM: Final = Script("common", "guard", "pages", "sends", "claim")
+FIND: Final = Script("common", "guard", "pages", "sends", "claim", when_full=True)
 COMPLETE: Final = Script("common", "guard", "pages", "sends", "complete", when_full=True)
 ANSWER: Final = Script("common", "guard", "answer")
-HERE: Final = Script("common", "guard", "pages", "here")
+HERE: Final = Script("common", "guard", "pages", "here", when_full=True)
 
 ALL: Final = (
-    *(PROBE, PUBLISH, READ, ATTACH, DETACH, TOPICS, RECORD, KEEP, END, STORE, REVOKE, CLAIM, COMPLETE, ANSWER, HERE),
+    *(PROBE, PUBLISH, READ, ATTACH, DETACH, TOPICS, LEAVE, RECORD, KEEP, END, STORE, FORGET, REVOKE),
+    *(CLAIM, FIND, COMPLETE, ANSWER, HERE),
 )

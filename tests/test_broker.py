@@ -1,4 +1,4 @@
-"""What every broker does: each test runs with the embedded one and with the one on a real Redis.
+"""What every broker does: each test runs with the embedded one, and with the other on a real Redis and a real Valkey.
 
 The numbers in names are those of the rules. What only the embedded one has is in `test_memory_broker.py`.
 """
@@ -26,11 +26,11 @@ from .rig import draft
 OpenDesk = Callable[..., Coroutine[Any, Any, Desk]]
 
 
-@pytest.fixture(params=["memory", "redis"])
+@pytest.fixture(params=["memory", "redis", "valkey"])
 async def open_desk(request: pytest.FixtureRequest) -> AsyncIterator[OpenDesk]:
     server: RedisServer | None = None
-    if request.param == "redis":
-        server = request.getfixturevalue("shared_redis")
+    if request.param != "memory":
+        server = request.getfixturevalue(f"shared_{request.param}")
         await server.flush()
     async with contextlib.AsyncExitStack() as desks:
 
@@ -771,6 +771,23 @@ async def test_rule_5_a_read_is_whole_however_many_entries_a_channel_has(open_de
         found += data_of(messages)
         cursors = dict.fromkeys(cursors, upto)
     assert found == list(range(1100))
+
+
+async def test_rule_5_a_read_that_is_limited_passes_over_no_channel(open_desk: OpenDesk) -> None:
+    desk = await open_desk()
+    start = desk.broker.position
+    pushes: dict[str, list[Any]] = {"topic:t": [0, 1], "user:ann": [2], "page:p": ["x" * 1000]}
+    for channel, many in pushes.items():
+        for data in many:
+            await desk.broker.publish(channel, draft(data))
+    found: list[Any] = []
+    cursors, more = dict.fromkeys(pushes, start.seq), True
+    while more:
+        lost, messages, upto, more = await desk.broker.read(start.epoch, cursors, 500)
+        assert lost is None
+        found += data_of(messages)
+        cursors = dict.fromkeys(cursors, upto)
+    assert found == [0, 1, 2, "x" * 1000]
 
 
 async def test_rule_5_a_read_moves_on_even_when_one_entry_is_above_the_limit(open_desk: OpenDesk) -> None:

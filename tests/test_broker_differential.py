@@ -37,15 +37,16 @@ from .shared_broker import Bus, NodeBroker
 T = TypeVar("T")
 
 #: No sum of steps, and of what the brokers add by themselves, comes close to one of these.
-STEP: Final = 1.1
+STEP: Final = 1.4
 LIMITS: Final = Limits(
     retention=6.3, grace=2.5, channel_entries=4, channel_bytes=10_000, variable_bytes=60, page_bytes=500
 )
 TTL: Final = 2.5
 #: More than half of what a channel keeps, while all that is small fits in.
 LARGE: Final = 6000
-#: Seconds that a step may take in real time; in more, Redis would let time take numbers by itself.
-HASTE: Final = 0.5
+#: Seconds that a step may take in real time: Redis lets time take a number a second, so behind a step that took longer
+#: than `STEP` less that, there would be none in the next.
+HASTE: Final = 0.35
 
 PAGES: Final = ("p", "q")
 SESSION_OF: Final = {"p": "s", "q": "other"}

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from pagews import ConfigurationError, Limits
-from pagews.limits import HELLO
+from pagews.limits import HELLO, MOST_TOPICS
 from pagews.wire import TOKEN_LENGTH
 
 
@@ -54,6 +54,12 @@ def test_a_page_that_comes_back_may_repeat_what_the_client_keeps(root: Path) -> 
     assert Limits(burst=needed).burst == needed
     with pytest.raises(ConfigurationError, match=f"burst={needed - 1}.*at least {needed}"):
         Limits(burst=needed - 1)
+
+
+def test_a_page_listens_to_no_more_topics_than_are_changed_in_one_step() -> None:
+    assert Limits(topics=MOST_TOPICS).topics == MOST_TOPICS
+    with pytest.raises(ConfigurationError, match=r"topics=1001.*at most 1000"):
+        Limits(topics=MOST_TOPICS + 1)
 
 
 def test_a_bound_stays_what_it_is() -> None:

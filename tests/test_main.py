@@ -115,6 +115,8 @@ async def test_push_to_a_site_with_a_prefix(aiohttp_client: AiohttpClient, redis
         (["topic:", "growl"], "a topic"),
         (["topic:news", "pagews.dom"], "belong to pagews"),
         (["topic:news", "growl", "--ttl", "-1"], "above zero"),
+        (["topic:news", "growl", "--qos", "2", "--timeout", "-1"], "--timeout -1.0: give seconds above zero"),
+        (["topic:news", "growl", "--qos", "2", "--timeout", "nan"], "--timeout nan: give seconds above zero"),
         (["topic:news", "growl", "--qos", "0", "--key", "k"], "takes no key"),
         (["topic:news", "growl", "--broker", "memory://"], "application's own"),
         (["topic:news", "growl", "--broker", ""], "give --broker"),

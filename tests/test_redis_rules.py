@@ -790,6 +790,20 @@ async def test_rule_25_what_a_node_that_died_was_running_does_not_run_again(pair
         assert await claiming == (False, None)
 
 
+async def test_rule_25_a_clock_that_is_set_forward_ends_no_lease(pair: Pair) -> None:
+    await pair.a.attach(attempt=1)
+    assert (await pair.a.broker.claim_send("p", "d", 1)).granted
+    await pair.b.attach(attempt=2)
+    await pair.b.jump(3600)
+    claiming = asyncio.create_task(pair.b.broker.claim_send("p", "d", 1))
+    await round_trips(pair.b.broker)
+    assert not claiming.done()
+    await pair.a.broker.complete_send("p", "d", 1, Text("the result"))
+    async with asyncio.timeout(PATIENCE / 3):
+        claim = await claiming
+    assert (claim.granted, text_of(claim.result)) == (False, "the result")
+
+
 async def test_rule_25_the_lease_of_a_node_that_stops_is_over(pair: Pair) -> None:
     await pair.a.attach(attempt=1)
     assert (await pair.a.broker.claim_send("p", "d", 1)).granted

@@ -291,10 +291,14 @@ def test_password_of_a_redis_does_not_show() -> None:
     address = f"redis://user:{PAYLOAD}@127.0.0.1:1/0"
     assert without_password(address) == "redis://…@127.0.0.1:1/0"
     assert without_password("redis://127.0.0.1:1/0") == "redis://127.0.0.1:1/0"
+    asked = f"redis://127.0.0.1:1/0?password={PAYLOAD}"
+    assert without_password(asked) == "redis://127.0.0.1:1/0?…"
+    assert without_password(f"{asked}@x") == "redis://…@x"
     assert PAYLOAD not in repr(RedisBroker(address, pagews.Limits()))
 
     # Of another kind, with an option that is not the application's, with a password that cannot be one.
-    for wrong in (f"x{address}", f"{address}?decode_responses=1", address.replace(PAYLOAD, f"{PAYLOAD}/x")):
+    changed = f"{address}?decode_responses=1", f"{asked}&decode_responses=1", f"{asked}&foo=1"
+    for wrong in (f"x{address}", f"x{asked}", *changed, address.replace(PAYLOAD, f"{PAYLOAD}/x")):
         with pytest.raises(pagews.ConfigurationError) as error:
             Publisher(wrong)
         assert PAYLOAD not in "".join(traceback.format_exception(error.value))

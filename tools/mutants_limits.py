@@ -185,7 +185,7 @@ LIMIT_MUTANTS: Final = (
     Mutant(
         "threat 33: nobody asks whether a topic is granted",
         HANDLER,
-        "        if not await self._is_authorized(context.page, topic):\n",
+        "        if not is_authorized:\n",
         "        if False:\n",
         LIMITS,
     ),
@@ -197,10 +197,19 @@ LIMIT_MUTANTS: Final = (
         LIMITS,
     ),
     Mutant(
+        "threat 33: what is neither yes nor no is yes",
+        DELEGATES,
+        "    if isinstance(answer, bool):\n        return answer\n",
+        "    return bool(answer)\n",
+        "test_delegates",
+    ),
+    Mutant(
         "threat 33: one requirement of several is enough",
         DELEGATES,
-        "            if not await requirement(page):\n                return False\n        return True\n",
-        "            if await requirement(page):\n                return True\n        return not self.requirements\n",
+        "            if not said_yes(await requirement(page), requirement):\n                return False\n"
+        "        return True\n",
+        "            if said_yes(await requirement(page), requirement):\n                return True\n"
+        "        return not self.requirements\n",
         "test_delegates",
     ),
     Mutant(

@@ -33,6 +33,8 @@ TOPICS: Final = "pagews/scripts/topics.lua"
 BOTH: Final = "test_broker"
 #: What there is to go wrong between several.
 RULES: Final = "test_redis_rules"
+#: What one step may cost, and what may be kept.
+BOUNDS: Final = "test_redis_bounds"
 
 REDIS_MUTANTS: Final = (
     # --- completeness
@@ -54,15 +56,15 @@ REDIS_MUTANTS: Final = (
     Mutant(
         "redis rule 1: the chain of predecessors is not looked at",
         READING,
-        "if previous > cursor then",
+        "if previous > channel.cursor then",
         "if false then",
         BOTH,
     ),
     Mutant(
         "redis rule 2: a channel can lose its last entry",
         COMMON,
-        "        if #first < 2 or total",
-        "        if #first == 1 then\n            redis.call('DEL', key)\n        end\n        if #first < 2 or total",
+        "        if #first < 2 then\n",
+        "        if #first < 2 then\n            redis.call('DEL', key)\n",
         BOTH,
     ),
     Mutant(
@@ -107,6 +109,13 @@ REDIS_MUTANTS: Final = (
         READING,
         "            upto = found[index - 1][1]\n",
         "",
+        BOTH,
+    ),
+    Mutant(
+        "redis rule 5: a channel that is read less far than the others is passed over",
+        READING,
+        "            upto, more = open[least].last, 1\n",
+        "            more = 1\n",
         BOTH,
     ),
     Mutant(
@@ -179,7 +188,10 @@ REDIS_MUTANTS: Final = (
         "redis rule 11: the log is read before its channels are subscribed",
         NODE,
         "            await self.broker.subscribe(channels)\n"
-        "            attached = await self.broker.attach(self._attach(page, arrival.cursor, arrival.topics))\n",
+        "            # When a crowd comes back, nothing else must wait behind all that it has missed.\n"
+        "            async with self._reads:\n"
+        "                _check_holding(page)\n"
+        "                attached = await self.broker.attach(self._attach(page, arrival.cursor, arrival.topics))\n",
         "            attached = await self.broker.attach(self._attach(page, arrival.cursor, arrival.topics))\n"
         "            await self.broker.subscribe(channels)\n",
         RULES,
@@ -352,15 +364,15 @@ REDIS_MUTANTS: Final = (
     Mutant(
         "redis rule 20: a probe that meets another log does not begin anew",
         BUS,
-        "            if self._whole.is_set():\n                self._doubted.set()\n        for page, session, user",
-        "        for page, session, user",
+        "            if self._whole.is_set():\n                self._doubted.set()\n        for item in news",
+        "        for item in news",
         RULES,
     ),
     Mutant(
         "redis rule 20: numbers of the old log are kept in the new one",
         BUS,
-        "            self._filed = 0\n            self._position",
-        "            self._position",
+        "            self._filed = self._taken = 0\n            self._position",
+        "            self._taken = 0\n            self._position",
         RULES,
     ),
     Mutant(
@@ -522,8 +534,8 @@ REDIS_MUTANTS: Final = (
     Mutant(
         "redis rule 25: the claim of a node that died is granted again",
         CLAIM,
-        "now - tonumber(ARGV[7]) then\n        return { 'ok', 'known'",
-        "now - tonumber(ARGV[7]) then\n        return { 'ok', 'free'",
+        "- tonumber(ARGV[7]) then\n        return { 'ok', 'known'",
+        "- tonumber(ARGV[7]) then\n        return { 'ok', 'free'",
         RULES,
     ),
     Mutant(
@@ -536,8 +548,15 @@ REDIS_MUTANTS: Final = (
     Mutant(
         "redis rule 25: a claim has no lease",
         CLAIM,
-        "if not seen or tonumber(seen) <= now - tonumber(ARGV[7]) then",
+        "if not seen or tonumber(seen) <= math.min(now, probed + 1) - tonumber(ARGV[7]) then",
         "if not seen then",
+        RULES,
+    ),
+    Mutant(
+        "redis rule 25: time passes for nodes while nobody probes",
+        CLAIM,
+        "math.min(now, probed + 1) - tonumber(ARGV[7]) then",
+        "now - tonumber(ARGV[7]) then",
         RULES,
     ),
     Mutant(
@@ -609,5 +628,99 @@ REDIS_MUTANTS: Final = (
         "        if was_dead or self._counted_as_dead:\n",
         "        if False:\n",
         RULES,
+    ),
+    # --- bounds
+    Mutant(
+        "redis bounds: a read goes on beyond its limit",
+        READING,
+        "        if found.size > limit then\n",
+        "        if false then\n",
+        BOUNDS,
+    ),
+    Mutant(
+        "redis bounds: a crowd attaches at once",
+        NODE,
+        "            async with self._reads:\n                _check_holding(page)\n",
+        "            if True:\n                _check_holding(page)\n",
+        BOUNDS,
+    ),
+    Mutant(
+        "redis bounds: who has gone while it waited to attach is read for",
+        NODE,
+        "                _check_holding(page)\n                attached = ",
+        "                attached = ",
+        BOUNDS,
+    ),
+    Mutant(
+        "redis bounds: a page that was ended is due every second",
+        PAGES,
+        "record.left and not record.gone and grace",
+        "record.left and grace",
+        BOUNDS,
+    ),
+    Mutant(
+        "redis bounds: a page is kept for ever when no worker comes back",
+        PAGES,
+        "        redis.call('PEXPIRE', key, milliseconds(seconds + ABANDONED))\n",
+        "",
+        BOUNDS,
+    ),
+    Mutant(
+        "redis bounds: what is kept of an attached page expires",
+        ATTACH,
+        "    redis.call('PERSIST', key)\n",
+        "",
+        BOUNDS,
+    ),
+    Mutant("redis bounds: answers are taken all at once", BROKER, 'b"%d" % (ANSWERS - 1)', 'b"-1"', BOUNDS),
+    Mutant(
+        "redis bounds: answers to a node that has died have no bound",
+        ANSWER,
+        " or 0) < MOST_BYTES then",
+        " or 0) >= 0 then",
+        BOUNDS,
+    ),
+    # --- the connection for calls
+    Mutant(
+        "redis link: a line is lost for what a call has waited before it",
+        LINK,
+        "self._sent[0].sent_at + self._timeout <= before",
+        "self._sent[0].deadline <= before",
+        "test_redis_link",
+    ),
+    Mutant(
+        "redis link: a call that waited for a line may take as long again",
+        LINK,
+        "                if call.deadline <= before:\n",
+        "                if False:\n",
+        "test_redis_link",
+    ),
+    Mutant(
+        "redis link: a line that does not answer is kept",
+        LINK,
+        "                raise TimeoutError(late)\n",
+        "                pass\n",
+        "test_redis_link",
+    ),
+    Mutant(
+        "redis link: what is dropped takes its room for ever",
+        LINK,
+        "        self._bytes -= len(call.request)\n",
+        "",
+        "test_redis_link",
+    ),
+    Mutant(
+        "redis link: a connection to what is no Redis stays open",
+        LINK,
+        "        except BaseException:\n            await connection.disconnect(nowait=True)\n            raise\n",
+        "        except BaseException:\n            raise\n",
+        "test_redis_link",
+    ),
+    Mutant(
+        "redis link: what is no Redis is asked again at once",
+        BUS,
+        "                pause = FIRST_PAUSE if not self._is_away else min(2 * pause, LAST_PAUSE)\n",
+        "                pause = FIRST_PAUSE\n",
+        "test_redis_link",
     ),
 )

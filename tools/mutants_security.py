@@ -84,8 +84,8 @@ SECURITY_MUTANTS: Final = (
     Mutant(
         "threat 1: the log names the host alone",
         ORIGIN,
-        'from origin %.100r to host %.100r", origin, request',
-        'to host %.100r", request',
+        'from origin %.100r to %s %.100r", origin, asked, request',
+        'to %s %.100r", asked, request',
         OF_REQUESTS,
     ),
     Mutant(
@@ -298,7 +298,7 @@ SECURITY_MUTANTS: Final = (
     Mutant(
         "threat 36: while debugging any key will do",
         "pagews/app.py",
-        "if secret_key is not None or not debug:",
+        "if not debug or secret_key is not None or os.environ.get(ENVIRONMENT):",
         "if not debug:",
         KEYS,
     ),
@@ -505,9 +505,9 @@ SECURITY_MUTANTS: Final = (
     Mutant(
         "threat 30: who comes next gets the reply of a call that was cancelled",
         "pagews/redis_link.py",
-        "        finally:\n            self._bytes -= len(request)\n",
-        "        finally:\n            if call in self._sent:\n                self._sent.remove(call)\n"
-        "            self._bytes -= len(request)\n",
+        "        return await call.reply\n",
+        "        try:\n            return await call.reply\n        finally:\n            if call in self._sent:\n"
+        "                self._sent.remove(call)\n",
         "test_threats_redis",
     ),
     # --- forms

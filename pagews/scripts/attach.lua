@@ -75,6 +75,9 @@ for field, value in pairs(record) do
 end
 redis.call('HDEL', key_of(page), 'left', 'gone', 'user')
 redis.call('HSET', key_of(page), unpack(flat))
+for _, key in ipairs(keys_of(page)) do
+    redis.call('PERSIST', key)
+end
 redis.call('DEL', prefix .. 'gone:' .. page)
 redis.call('ZREM', prefix .. 'due', page)
 each_presence('SADD', page, record)

@@ -24,7 +24,9 @@ end
 if value then
     local runner = runner_of(value)
     local seen = runner and runner ~= node and redis.call('ZSCORE', prefix .. 'alive', runner)
-    if not seen or tonumber(seen) <= now - tonumber(ARGV[7]) then
+    -- While nobody has probed, time has passed for no node, as in a probe.
+    local probed = tonumber(redis.call('HGET', KEYS[1], 'probed') or now)
+    if not seen or tonumber(seen) <= math.min(now, probed + 1) - tonumber(ARGV[7]) then
         return { 'ok', 'known', '', 0 }
     end
     -- A post that asks need not have reached the node that has the page.
@@ -39,6 +41,7 @@ if ARGV[6] == '1' then
         cost = forget_oldest(page)
     end
     redis.call('HSET', key, digits(id), claim)
+    expire_with_record(page, key)
     redis.call('HSET', key, 'top', digits(math.max(id, tonumber(redis.call('HGET', key, 'top') or 0))))
 end
 return { 'ok', 'free', '', cost }

@@ -1,10 +1,16 @@
--- The pages of a channel that are attached, wherever. ARGV: epoch, channel.
--- Returns: each as page, session, user or '', and its topics, flat with the number since when.
+-- The pages of a channel that are attached, wherever: some of them, for one step must not take long.
+--
+-- ARGV: epoch, channel, where to go on; '0': the beginning.
+-- Returns: where to go on, '0' at the end; each page, with session, user or '', and its topics, flat with the number
+-- since when.
 
-local pages = {}
+-- Pages of which one step tells, about.
+local MOST = 500
+
+local pages, place = {}, '0'
 local ids = { string.match(ARGV[2], '^page:(.*)$') }
 if #ids == 0 then
-    ids = redis.call('SMEMBERS', prefix .. 'here:' .. ARGV[2])
+    place, ids = unpack(redis.call('SSCAN', prefix .. 'here:' .. ARGV[2], ARGV[3], 'COUNT', MOST))
 end
 for _, page in ipairs(ids) do
     local record = record_of(page)
@@ -12,4 +18,4 @@ for _, page in ipairs(ids) do
         pages[#pages + 1] = { page, record.session, record.user or '', topics_of(record) or {} }
     end
 end
-return { 'ok', pages }
+return { 'ok', place, pages }

@@ -2,6 +2,9 @@
 
 -- Seconds after which a record is looked at again whose page could still resume, because ticks have come late.
 local RECORD_RETRY = 1
+-- Seconds from when it is due on, after which what is kept of a page goes though no node is there to end it: long after
+-- the watermark has passed its last cursor (rule 6), and nodes that stood still have come back.
+local ABANDONED = 86400
 
 local function key_of(page)
     return prefix .. 'page:' .. page
@@ -52,8 +55,24 @@ local function topics_of(record)
     return topics
 end
 
+-- All that is kept of a page and for nobody else: its record, its variables, and its sends.
+local function keys_of(page)
+    return { key_of(page), prefix .. 'variables:' .. page, prefix .. 'sends:' .. page }
+end
+
 local function expect(page, seconds)
     redis.call('ZADD', prefix .. 'due', string.format('%.6f', now + seconds), page)
+    for _, key in ipairs(keys_of(page)) do
+        redis.call('PEXPIRE', key, milliseconds(seconds + ABANDONED))
+    end
+end
+
+-- What has been kept of a page just now goes with its record.
+local function expire_with_record(page, key)
+    local rest = redis.call('PTTL', key_of(page))
+    if rest > 0 then
+        redis.call('PEXPIRE', key, rest)
+    end
 end
 
 -- The record of a page that has only been rendered: it ends as that of one that was detached now.
@@ -86,7 +105,8 @@ local function let_go(page, record)
     record.attached = nil
     redis.call('HDEL', key_of(page), 'attached')
     redis.call('HSET', key_of(page), 'head', digits(seq))
-    expect(page, record.left and grace or retention + RECORD_MARGIN)
+    -- One that has ended has nothing more to end: its record waits for its last cursor alone.
+    expect(page, record.left and not record.gone and grace or retention + RECORD_MARGIN)
 end
 
 -- Nobody will ask for the results of its document any more: what was claimed stays so, without them.

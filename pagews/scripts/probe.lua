@@ -128,7 +128,7 @@ for _, page in ipairs(due) do
         if may_resume then
             expect(page, math.max(was_gone and 0 or retention + RECORD_MARGIN - grace, RECORD_RETRY))
         else
-            redis.call('DEL', key_of(page), prefix .. 'variables:' .. page, prefix .. 'sends:' .. page)
+            redis.call('DEL', unpack(keys_of(page)))
         end
     end
 end

