@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
-from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Final
 
 #: What `trusted_proxies` calls a proxy that comes through a Unix socket, which has no address.
 UNIX: Final = "unix"
+_WITH_PORT: Final = re.compile(r"\[([^\]]+)\](?::\d+)?|([^:]+):\d+")
 #: A visitor with IPv6 has a network of at least this size, and as many addresses as they like in it (RFC 6177).
 VISITOR_V6: Final = 64
 
@@ -26,7 +28,7 @@ class Addresses:
     def __init__(self, proxies: Iterable[str]) -> None:
         names = list(proxies)
         self._unix = UNIX in names
-        self._networks = [ip_network(name) for name in names if name != UNIX]
+        self._networks = [_network(name) for name in names if name != UNIX]
 
     def visitor(self, peer: str | None, forwarded: Sequence[str]) -> str | None:
         """By what a visitor is counted: an IPv4 address, or the network of an IPv6 address; None: by nothing.
@@ -58,9 +60,20 @@ class Addresses:
         return any(address in network for network in self._networks)
 
 
+def _network(name: object) -> IPv4Network | IPv6Network:
+    if not isinstance(name, str):
+        raise ValueError(f"{name!r} is no text")
+    network = ip_network(name)
+    if not network.prefixlen:
+        raise ValueError(f"{name!r} is everybody: whoever connects could say that they are somebody else")
+    return network
+
+
 def _read(text: str | None) -> IPv4Address | IPv6Address | None:
+    # Some proxies append the port.
+    with_port = _WITH_PORT.fullmatch(text or "")
     try:
-        address = ip_address(text or "")
+        address = ip_address((with_port[1] or with_port[2]) if with_port else text or "")
     except ValueError:
         return None
     # A socket that takes both kinds says of IPv4 ::ffff:192.0.2.1.

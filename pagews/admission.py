@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import time
 from collections import Counter
 from collections.abc import Iterator
 from typing import Final, NamedTuple, Self
@@ -14,6 +16,10 @@ from .limits import Limits
 from .private import private
 from .socket import Socket
 
+logger = logging.getLogger("pagews")
+
+#: Seconds for which the log is not told again that sockets are refused.
+SILENCE: Final = 60.0
 #: Seconds after which a browser may try again when this process takes no sockets.
 RETRY_AFTER: Final = 2
 
@@ -56,6 +62,7 @@ class Sockets:
         self._counters = counters
         self._visitors: dict[Socket, Visitor] = {}
         self._admitted = 0
+        self._silent_until = 0.0
         self._by_address: Counter[str] = Counter()
         self._by_session: Counter[str] = Counter()
 
@@ -86,6 +93,7 @@ class Sockets:
             refused["sockets of a session"] += 1
         else:
             return
+        self._warn()
         raise web.HTTPServiceUnavailable(text="Too many sockets are open.\n", headers={"Retry-After": str(RETRY_AFTER)})
 
     def admit(self, request: web.Request, session_id: str | None) -> Place:
@@ -111,6 +119,12 @@ class Sockets:
     def discard(self, socket: Socket) -> None:
         """A socket is over."""
         self.let_go(self._visitors.pop(socket))
+
+    def _warn(self) -> None:
+        now = time.monotonic()
+        if now >= self._silent_until:
+            self._silent_until = now + SILENCE
+            logger.warning("sockets are refused, for there are too many: see statistics().refused and pagews.Limits")
 
     def _count(self, visitor: Visitor, step: int) -> None:
         self._admitted += step

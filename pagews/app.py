@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
+import os
 from collections.abc import AsyncIterator, Awaitable, Iterable, Sequence
 from functools import partial
 from pathlib import PurePosixPath
@@ -19,7 +20,7 @@ from .addresses import Addresses
 from .admission import Sockets
 from .broker import Broker
 from .controller import check_handler, websocket_start
-from .delegates import Delegates, DelegateTableDef
+from .delegates import Delegates, DelegateTableDef, takes
 from .drain import drain
 from .errors import ConfigurationError
 from .fallback import poll, post, stream
@@ -33,7 +34,7 @@ from .renew import renew
 from .site import CARRIER_ROUTES, SITE, SITE_OF_REQUEST, SOCKET_ROUTE, Authorize, Site, get_site
 from .static_files import script
 from .templating import opened_page, prepare
-from .tokens import HOW_TO, SecretKey, Tokens, new_id, new_key, read_keys
+from .tokens import ENVIRONMENT, HOW_TO, SecretKey, Tokens, new_id, new_key, read_keys
 
 logger = logging.getLogger("pagews")
 
@@ -92,6 +93,8 @@ def setup(
     check_handler("handler", handler, PageHandler)
     _check_async("user", user)
     _check_async("authorize", authorize)
+    if authorize is not None and not takes(authorize, 2):
+        raise ConfigurationError(f"authorize={authorize!r}: write it as 'async def may_join(page, topic)'")
     publisher = Publisher(broker, limits=limits, app=app, new_page_id=new_id)
     identities = Identities(sessions or CookieStorage(keys), user)
     identities.node = publisher.node
@@ -149,7 +152,7 @@ def _keys(secret_key: SecretKey, debug: bool) -> list[bytes]:
     try:
         return read_keys(secret_key)
     except ConfigurationError:
-        if secret_key is not None or not debug:
+        if not debug or secret_key is not None or os.environ.get(ENVIRONMENT):
             raise
         logger.warning("no secret key: a random one is used, and pages and sessions end with this process; %s", HOW_TO)
         return [new_key().encode()]
@@ -176,8 +179,8 @@ def _origins(origins: Iterable[str]) -> frozenset[str]:
 
 
 def _addresses(proxies: Iterable[str]) -> Addresses:
-    if isinstance(proxies, str):
-        raise ConfigurationError(f"trusted_proxies={proxies!r}: give a list, [{proxies!r}]")
+    if isinstance(proxies, str) or not isinstance(proxies, Iterable):
+        raise ConfigurationError(f"trusted_proxies={proxies!r}: give a list, such as ['127.0.0.1']")
     try:
         return Addresses(proxies)
     except ValueError as error:

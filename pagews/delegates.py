@@ -42,6 +42,21 @@ def check_delegate(name: object) -> str:
     return checked
 
 
+def said_yes(answer: object, gate: Callable[..., object]) -> bool:
+    """Whether a gate of the application has let a page through: True alone does. (A coroutine that nobody has awaited
+    is as good as true for Python.)
+
+    Raises:
+        TypeError: it has said neither yes nor no.
+    """
+    if isinstance(answer, bool):
+        return answer
+    if inspect.iscoroutine(answer):
+        answer.close()  # one that is dropped warns, of what the error says already
+    name = getattr(gate, "__qualname__", repr(gate))
+    raise TypeError(f"{name} returned {type(answer).__name__}: return True or False (is an await missing?)")
+
+
 async def requires_user(page: Any) -> bool:
     """For `delegates.on(name, requires=requires_user)`: somebody is logged in on the page."""
     return page.user is not None
@@ -110,11 +125,20 @@ class DelegateTableDef:
 def _requirements(requires: Requirement | None) -> tuple[Requirement, ...]:
     if requires is None:
         return ()
-    if not inspect.iscoroutinefunction(requires):
+    if not (inspect.iscoroutinefunction(requires) and takes(requires, 1)):
         raise ConfigurationError(
             f"requires={requires!r}: give an 'async def' function of the page, such as requires_user"
         )
     return (requires,)
+
+
+def takes(function: Callable[..., object], count: int) -> bool:
+    """Whether a function can be called with so many arguments."""
+    try:
+        inspect.signature(function).bind(*[None] * count)
+    except TypeError:
+        return False
+    return True
 
 
 def _is_delegate(function: object) -> bool:
@@ -137,7 +161,7 @@ class _Row(NamedTuple):
 
     async def is_open_to(self, page: object) -> bool:
         for requirement in self.requirements:
-            if not await requirement(page):
+            if not said_yes(await requirement(page), requirement):
                 return False
         return True
 

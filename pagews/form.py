@@ -44,7 +44,7 @@ async def form(request: web.Request) -> web.Response:
         await body.read_texts()
         back = body.hidden.get(BACK, "")
         if not asks_for_json and _PATH.fullmatch(back) is None:
-            raise _malformed(site, "A form leads back to a path of its own site.\n")
+            raise _malformed(site, "This is no form of pagews: its hidden fields say where it leads back to.\n")
         page = await _page(request, site, body.hidden.get(TOKEN, ""))
         if page is None:
             return _refusal(back, asks_for_json)

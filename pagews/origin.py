@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from urllib.parse import urlsplit
 
 from aiohttp import web
@@ -11,6 +12,8 @@ from .site import Site
 
 logger = logging.getLogger("pagews")
 
+#: Names and addresses. A wildcard is neither.
+_HOST = re.compile(r"[a-z0-9._:-]+")
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
@@ -32,7 +35,8 @@ def check_origin(request: web.Request, site: Site) -> None:
     elif _same_host(origin, request.headers.get("Host", "")):
         return
     site.counters.refused["origin"] += 1
-    logger.warning("refused a request from origin %.100r to host %.100r", origin, request.headers.get("Host", ""))
+    asked = "allowed_origins, not host" if site.allowed_origins else "host"
+    logger.warning("refused a request from origin %.100r to %s %.100r", origin, asked, request.headers.get("Host", ""))
     raise web.HTTPForbidden(text="This address is for pages of this site.\n")
 
 
@@ -44,7 +48,7 @@ def as_written(origin: str) -> str | None:
     except ValueError:  # a port that is no number, a bracket too many
         return None
     host = parts.hostname
-    if default is None or not host or not host.isascii():
+    if default is None or not host or _HOST.fullmatch(host) is None:
         return None
     host = f"[{host}]" if ":" in host else host
     return f"{parts.scheme}://{host}" if port in (None, default) else f"{parts.scheme}://{host}:{port}"

@@ -12,10 +12,11 @@ from aiohttp import web
 
 from . import wire
 from .broker import Answer, Position, SendClaim, is_revoked
-from .delegates import Outcome
+from .delegates import Outcome, said_yes
 from .errors import (
     BrokerUnavailable,
     CloseCode,
+    DelegateError,
     EncodingError,
     MessageTooLarge,
     NotAuthorized,
@@ -278,7 +279,11 @@ class PageHandler(WebSocketHandler):
             topic = Address.topic(message.topic).name
         except ValueError as error:
             return wire.failed(message.id, "invalid-data", str(error))
-        if not await self._is_authorized(context.page, topic):
+        try:
+            is_authorized = await self._is_authorized(context.page, topic)
+        except DelegateError as error:
+            return wire.failed(message.id, error.code, error.message)
+        if not is_authorized:
             site.counters.refused["join"] += 1
             return wire.failed(message.id, "not-authorized", "the application does not let this page join that topic")
         try:
@@ -295,7 +300,7 @@ class PageHandler(WebSocketHandler):
             return False
         try:
             with self._site.node.output.time_limit.watch():
-                return await self._site.authorize(page, topic)
+                return said_yes(await self._site.authorize(page, topic), self._site.authorize)
         except NotAuthorized:
             return False
 

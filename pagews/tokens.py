@@ -50,7 +50,9 @@ def read_keys(secret_key: SecretKey) -> list[bytes]:
     if secret_key is None:
         given: Sequence[str | bytes] = os.environ.get(ENVIRONMENT, "").replace(",", " ").split()
     else:
-        given = [secret_key] if isinstance(secret_key, str | bytes) else list(secret_key)
+        given = [secret_key] if isinstance(secret_key, str | bytes) else secret_key
+    if not isinstance(given, list | tuple) or not all(isinstance(key, str | bytes) for key in given):
+        raise ConfigurationError(f"a secret key is a string, and several are a list of such: {HOW_TO}")
     if not given:
         raise ConfigurationError(f"there is no secret key: {HOW_TO}")
     keys = [key.encode() if isinstance(key, str) else key for key in given]
@@ -58,7 +60,7 @@ def read_keys(secret_key: SecretKey) -> list[bytes]:
         try:
             raw = base64.b64decode(key, altchars=b"-_", validate=True)
         except (binascii.Error, ValueError) as error:
-            raise ConfigurationError(f"a secret key is not URL-safe base64: {HOW_TO}") from error
+            raise ConfigurationError(f"a secret key is not URL-safe base64; several are a list: {HOW_TO}") from error
         if len(raw) != 32:
             raise ConfigurationError(f"a secret key has {len(raw)} bytes, and must have 32: {HOW_TO}")
         if key.decode() == EXAMPLE_KEY:

@@ -10,6 +10,7 @@ export const NORMAL = 1000;
 export const CUT = 1006;
 export const TOO_BIG = 1009;
 export const LIMIT = 4004;
+export const TOO_MANY = 4013;
 export const BAD_TOKEN = 4500;
 export const MALFORMED = 4501;
 export const IDENTITY = 4503;

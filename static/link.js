@@ -1,5 +1,5 @@
 import { Backoff } from "./backoff.js";
-import { BAD_TOKEN, CUT, IDENTITY, LIMIT, MALFORMED, NORMAL, TOO_BIG, afterClose, retryAfter } from "./codes.js";
+import { BAD_TOKEN, CUT, IDENTITY, LIMIT, MALFORMED, NORMAL, TOO_BIG, TOO_MANY, afterClose, retryAfter } from "./codes.js";
 import { BYE, MalformedFrame, PONG, decode } from "./wire.js";
 
 /**
@@ -347,7 +347,10 @@ export class Link {
       // A line that breaks once says nothing of the way.
       if (code === CUT && !live) this.#fallBack(reason === SILENT ? NOT_THROUGH : null);
       else if (code === LIMIT && reason === "streams") this.#fallBack(HELD);
-      else this.#later(retryAfter(reason));
+      else {
+        this.#later(retryAfter(reason));
+        if (code === LIMIT || code === TOO_MANY) this.#host.refused({ code, reason });
+      }
     } else if (this.#renewedOnce) this.#end({ code, reason });
     else void this.#ask({ code, reason });
   }

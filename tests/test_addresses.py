@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 
@@ -39,6 +40,9 @@ def test_who_has_connected(peer: str | None, visitor: str | None) -> None:
         pytest.param(PROXY, ["1.1.1.1", "8.8.8.8"], "8.8.8.8", id="in a header of its own"),
         pytest.param(PROXY, ["8.8.8.8, 10.1.2.3"], "8.8.8.8", id="a proxy behind a proxy"),
         pytest.param(PROXY, ["2a00::1, 2001:db8:1::7"], "2a00::/64", id="IPv6"),
+        pytest.param(PROXY, ["8.8.8.8:1234"], "8.8.8.8", id="with its port"),
+        pytest.param(PROXY, ["[2a00::1]:1234"], "2a00::/64", id="IPv6 with its port"),
+        pytest.param(PROXY, ["[2a00::1]"], "2a00::/64", id="IPv6 in brackets"),
         pytest.param(PROXY, ["192.168.1.7"], "192.168.1.7", id="an address that is not public, told by a proxy"),
         pytest.param(PROXY, ["nonsense, 10.1.2.3"], "10.1.2.3", id="nonsense in front of a proxy"),
         pytest.param(PROXY, ["8.8.8.8, "], None, id="nonsense from the proxy"),
@@ -57,7 +61,7 @@ def test_a_proxy_behind_a_unix_socket(peer: str | None) -> None:
     assert Addresses(["unix"]).visitor("9.9.9.9", ["8.8.8.8"]) == "9.9.9.9"
 
 
-@pytest.mark.parametrize("proxy", ["localhost", "10.0.0.0/33", "10.0.0.1/8", ""])
-def test_what_is_no_network(proxy: str) -> None:
-    with pytest.raises(ValueError, match=r"does not appear to be|has host bits set"):
+@pytest.mark.parametrize("proxy", ["localhost", "10.0.0.0/33", "10.0.0.1/8", "", "0.0.0.0/0", "::/0", 5])
+def test_what_is_no_network(proxy: Any) -> None:
+    with pytest.raises(ValueError, match=r"does not appear to be|has host bits set|is everybody|is no text"):
         Addresses([proxy])

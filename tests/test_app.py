@@ -38,8 +38,13 @@ async def no_coroutine(request: web.Request) -> str | None:
         ({"handler": pagews.WebSocketHandler}, "subclass of pagews.PageHandler"),
         ({"handler": pagews.PageHandler()}, "subclass of pagews.PageHandler"),
         ({"delegates": [object()]}, "give a pagews.DelegateTableDef"),
-        ({"trusted_proxies": "127.0.0.1"}, "give a list, ['127.0.0.1']"),
+        ({"trusted_proxies": "127.0.0.1"}, "give a list, such as ['127.0.0.1']"),
         ({"trusted_proxies": ["localhost"]}, "'10.0.0.0/8'"),
+        ({"trusted_proxies": None}, "give a list"),
+        ({"authorize": no_coroutine}, "async def may_join(page, topic)"),
+        ({"secret_key": 5}, "several are a list"),
+        ({"secret_key": [5]}, "several are a list"),
+        ({"allowed_origins": ["https://*.example.org"]}, "write it as browsers do"),
     ],
 )
 def test_mistakes_that_setup_finds(options: dict[str, Any], what_to_do: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -48,6 +53,12 @@ def test_mistakes_that_setup_finds(options: dict[str, Any], what_to_do: str, mon
     with pytest.raises(pagews.ConfigurationError) as caught:
         pagews.setup(app, **({"secret_key": KEY} | options))
     assert what_to_do in str(caught.value)
+
+
+def test_a_key_that_is_none_is_not_replaced_for_debugging(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(ENVIRONMENT, "c2hvcnQ=")
+    with pytest.raises(pagews.ConfigurationError, match="has 5 bytes, and must have 32"):
+        pagews.setup(web.Application(), debug=True)
 
 
 def test_setting_up_twice() -> None:

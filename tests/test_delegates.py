@@ -288,3 +288,56 @@ def test_what_is_no_requirement(requires: Any) -> None:
         DelegateTableDef(requires=requires)
     with pytest.raises(ConfigurationError, match=r"requires=.*async def"):
         DelegateTableDef().on("point", requires=requires)
+
+
+async def forgetful(page: Any) -> Any:
+    return yes(page)
+
+
+async def wordy(page: Any) -> Any:
+    return "no"
+
+
+async def silent(page: Any) -> Any:
+    return None
+
+
+@pytest.mark.parametrize("requires", [forgetful, wordy, silent])
+async def test_a_requirement_that_says_neither_yes_nor_no_lets_nobody_in(
+    requires: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    table = DelegateTableDef()
+    ran = []
+
+    @table.on("point", requires=requires)
+    async def point(page: Any, data: Any) -> None:
+        ran.append(data)
+
+    assert (await delegates(table).run("point", "the page", 7)).code == "internal"
+    assert ran == []
+    assert f"{requires.__name__} returned" in caplog.text
+    assert "is an await missing?" in caplog.text
+
+
+async def test_a_requirement_may_say_why() -> None:
+    async def first(page: Any) -> bool:
+        raise DelegateError("login-first", "Log in to see your basket.")
+
+    table = DelegateTableDef(requires=first)
+    table.on("point")(no_op)
+
+    outcome = await delegates(table).run("point", "the page", 7)
+
+    assert outcome == Outcome(code="login-first", message="Log in to see your basket.")
+
+
+async def no_op(page: Any, data: Any) -> None:
+    pass
+
+
+def test_a_requirement_takes_the_page() -> None:
+    async def of_two(page: Any, data: Any) -> bool:
+        return True
+
+    with pytest.raises(ConfigurationError, match=r"requires=.*of the page"):
+        DelegateTableDef(requires=of_two)  # type: ignore[arg-type]  # the mistake that is tested

@@ -174,7 +174,7 @@ async def test_fault_1_a_cut_at_every_byte(
         return f"yes, {push.data}" if push.delegate == "confirm" else None
 
     async with (
-        serving(TestSite(delegates=table, view=note, limits=Limits(heartbeat=600))) as site,
+        serving(TestSite(delegates=table, view=note, limits=Limits(heartbeat=600, rate=10_000))) as site,
         FaultProxy(HOST, site.port) as proxy,
         Held(proxy.url, transport) as visitor,
         Document(visitor, await visitor.token()) as document,

@@ -435,6 +435,34 @@ async def test_threat_33_a_refusal_that_is_raised(transport: Transport) -> None:
         assert site.publisher.statistics().failed == {}
 
 
+async def test_threat_33_what_is_neither_yes_nor_no_is_no(
+    transport: Transport, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def forgetful(page: pagews.Page, topic: str) -> Any:
+        return may_join(page, topic)
+
+    async with serving(TestSite(authorize=forgetful)) as site, Visitor(site.url, transport) as visitor:
+        wire = await visitor.attach()
+
+        _, _, done, error = await wire.ask("join", 1, "room")
+
+        assert (done, error["code"]) == (False, "internal")
+        assert get_site(site.app).node.pages[wire.page].topics == {}
+        assert "is an await missing?" in caplog.text
+
+
+async def test_threat_33_a_refusal_with_a_reason(transport: Transport) -> None:
+    async def say_why(page: pagews.Page, topic: str) -> bool:
+        raise pagews.DelegateError("login-first", "Log in to join.")
+
+    async with serving(TestSite(authorize=say_why)) as site, Visitor(site.url, transport) as visitor:
+        wire = await visitor.attach()
+
+        _, _, done, error = await wire.ask("join", 1, "room")
+
+        assert (done, error) == (False, {"code": "login-first", "message": "Log in to join."})
+
+
 async def test_threat_33_a_delegate_that_requires_a_user(transport: Transport) -> None:
     table = DelegateTableDef()
     ran: list[str | None] = []

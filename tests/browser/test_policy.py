@@ -126,6 +126,8 @@ async def test_whatever_one_does_in_the_demo_keeps_the_policy(demo: str, open_ta
     await page.click("#upload-form button")
     await page.wait_for_selector("#upload-form output:not(:empty)")
 
+    # Its session ends with that: should its socket hear so first, it asks for a token, and is told 403.
+    tab.network_fails = True
     await page.click("button[value=ann]")
     await page.wait_for_selector("button:text-is('Log ann out')")
     await tab.is_in("open")

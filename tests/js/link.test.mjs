@@ -443,6 +443,22 @@ describe("asking why", () => {
     assert.deepEqual([peer.sockets.length, peer.reloads], [2, 0]);
   });
 
+  test("a page too many, or one that said too much, is told so, and goes on trying", async () => {
+    for (const [code, reason] of [
+      [4004, "pages"],
+      [4013, "too many messages in too little time"],
+    ]) {
+      const peer = setUp();
+      peer.open();
+      peer.socket.cut(code, reason);
+      await settled();
+      assert.deepEqual(peer.events("refused"), [{ code, reason, final: false }]);
+      assert.equal(peer.page.state, "waiting");
+      await peer.clock.advance(400);
+      assert.equal(peer.sockets.length, 2);
+    }
+  });
+
   test("a refused upgrade: the reason is asked for, and told, and the page goes on trying", async () => {
     const peer = setUp();
     peer.renewals.push(reply(403, { code: 4004, reason: "origin" }));
