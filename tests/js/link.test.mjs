@@ -444,9 +444,9 @@ describe("asking why", () => {
   });
 
   test("a page too many, or one that said too much, is told so, and goes on trying", async () => {
-    for (const [code, reason] of [
-      [4004, "pages"],
-      [4013, "too many messages in too little time"],
+    for (const { code, reason } of [
+      { code: 4004, reason: "pages" },
+      { code: 4013, reason: "too many messages in too little time" },
     ]) {
       const peer = setUp();
       peer.open();
