@@ -546,4 +546,33 @@ SECURITY_MUTANTS: Final = (
         "return name",
         "test_form_parts",
     ),
+    # --- what nobody else sees
+    Mutant(
+        "threat 9: a token shows in whatever is logged of it",
+        "pagews/tokens.py",
+        "@private\nclass Token(",
+        "class Token(",
+        "test_secrets",
+    ),
+    Mutant(
+        "threat 25: what a template embeds can end its tag",
+        "pagews/templating.py",
+        "autoescape=True",
+        "autoescape=False",
+        "test_embedding",
+    ),
+    Mutant(
+        "threat 28: an entry of the log that nobody can have filed is an error",
+        "pagews/redis_codec.py",
+        "    except (msgspec.MsgspecError, ValueError, RecursionError):\n",
+        "    except ZeroDivisionError:\n",
+        "test_fuzz_redis",
+    ),
+    Mutant(
+        "threat 32: a frame that breaks the protocol is an error of the server",
+        "pagews/wire.py",
+        "    except (msgspec.DecodeError, ValueError, OverflowError) as error:\n",
+        "    except ZeroDivisionError as error:\n",
+        "test_fuzz",
+    ),
 )
