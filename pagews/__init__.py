@@ -7,7 +7,7 @@ from .app import add_delegates, setup
 from .broker import Broker
 from .controller import websocket, websocket_start
 from .counters import Statistics
-from .delegates import DelegateTableDef, requires_user
+from .delegates import DelegateTableDef
 from .drain import drain
 from .errors import (
     AskTimeout,
@@ -23,6 +23,7 @@ from .errors import (
     ProtocolError,
     RemoteError,
 )
+from .gates import requires_user
 from .handler import Context, WebSocketHandler
 from .limits import Limits
 from .memory_broker import MemoryBroker

@@ -15,9 +15,9 @@ SMALL: Final = 64 * KIB
 
 
 async def answer(request: web.Request, body: bytes, patience: float) -> web.StreamResponse:
-    """Answer with JSON; returns when the network has all of it.
+    """Answer with JSON; one that is not small is written here, until the network has all of it.
 
-    aiohttp would keep what a browser does not read for as long as the connection lasts.
+    aiohttp would keep all of what a browser does not read for as long as the connection lasts.
 
     Arguments:
         patience: seconds without progress after which the connection is broken off.

@@ -20,18 +20,19 @@ from .addresses import Addresses
 from .admission import Sockets
 from .broker import Broker
 from .controller import check_handler, websocket_start
-from .delegates import Delegates, DelegateTableDef, takes
+from .delegates import Delegates, DelegateTableDef
 from .drain import drain
 from .errors import ConfigurationError
 from .fallback import poll, post, stream
 from .form import form
+from .gates import is_gate
 from .identity import CookieStorage, Identities, UserFunction
 from .limits import Limits
 from .origin import as_written
 from .page_handler import PageHandler
 from .publisher import Publisher
 from .renew import renew
-from .site import CARRIER_ROUTES, SITE, SITE_OF_REQUEST, SOCKET_ROUTE, Authorize, Site, get_site
+from .site import OWN_ROUTES, SITE, SITE_OF_REQUEST, SOCKET_ROUTE, Authorize, Site, get_site
 from .static_files import script
 from .templating import opened_page, prepare
 from .tokens import ENVIRONMENT, HOW_TO, SecretKey, Tokens, new_id, new_key, read_keys
@@ -92,8 +93,7 @@ def setup(
         raise ConfigurationError(f"sessions={sessions!r}: give an aiohttp_session storage, an AbstractStorage")
     check_handler("handler", handler, PageHandler)
     _check_async("user", user)
-    _check_async("authorize", authorize)
-    if authorize is not None and not takes(authorize, 2):
+    if authorize is not None and not is_gate(authorize, 2):
         raise ConfigurationError(f"authorize={authorize!r}: write it as 'async def may_join(page, topic)'")
     publisher = Publisher(broker, limits=limits, app=app, new_page_id=new_id)
     identities = Identities(sessions or CookieStorage(keys), user)
@@ -149,13 +149,10 @@ def _check_async(name: str, function: object) -> None:
 
 
 def _keys(secret_key: SecretKey, debug: bool) -> list[bytes]:
-    try:
-        return read_keys(secret_key)
-    except ConfigurationError:
-        if not debug or secret_key is not None or os.environ.get(ENVIRONMENT):
-            raise
+    if debug and secret_key is None and not os.environ.get(ENVIRONMENT):
         logger.warning("no secret key: a random one is used, and pages and sessions end with this process; %s", HOW_TO)
         return [new_key().encode()]
+    return read_keys(secret_key)
 
 
 def _path(name: str, path: str) -> str:
@@ -225,7 +222,7 @@ def _middleware(site: Site, *, own_sessions: bool) -> Middleware:
     def pagews_middleware(request: web.Request, handler: Handler) -> Awaitable[web.StreamResponse]:
         request[SITE_OF_REQUEST] = site
         # These open no page, and a socket lives long: nothing of this may wait beneath it.
-        is_own = request.match_info.route.name in CARRIER_ROUTES
+        is_own = request.match_info.route.name in OWN_ROUTES
         step = handler if is_own else partial(with_page, handler)
         if not own_sessions and aiohttp_session.STORAGE_KEY in request:
             return step(request)

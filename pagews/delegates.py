@@ -14,6 +14,7 @@ import msgspec
 from .counters import Counters
 from .errors import ConfigurationError, DelegateError, NotAuthorized
 from .form_data import Fields, form_data
+from .gates import Requirement, is_gate, said_yes
 from .private import private
 from .targets import check_name
 from .tasks import is_own_end
@@ -23,8 +24,6 @@ logger = logging.getLogger("pagews")
 
 Delegate = Callable[[Any, Any], Awaitable[object]]
 D = TypeVar("D", bound=Delegate)
-#: `async (page) -> bool`: whether a page may have a delegate run.
-Requirement = Callable[[Any], Awaitable[bool]]
 
 #: Names that begin so belong to pagews.
 RESERVED: Final = "pagews."
@@ -40,26 +39,6 @@ def check_delegate(name: object) -> str:
     if checked.startswith(RESERVED):
         raise ValueError(f"delegate {checked!r}: names that begin with {RESERVED!r} belong to pagews")
     return checked
-
-
-def said_yes(answer: object, gate: Callable[..., object]) -> bool:
-    """Whether a gate of the application has let a page through: True alone does. (A coroutine that nobody has awaited
-    is as good as true for Python.)
-
-    Raises:
-        TypeError: it has said neither yes nor no.
-    """
-    if isinstance(answer, bool):
-        return answer
-    if inspect.iscoroutine(answer):
-        answer.close()  # one that is dropped warns, of what the error says already
-    name = getattr(gate, "__qualname__", repr(gate))
-    raise TypeError(f"{name} returned {type(answer).__name__}: return True or False (is an await missing?)")
-
-
-async def requires_user(page: Any) -> bool:
-    """For `delegates.on(name, requires=requires_user)`: somebody is logged in on the page."""
-    return page.user is not None
 
 
 class _Entry(NamedTuple):
@@ -125,20 +104,11 @@ class DelegateTableDef:
 def _requirements(requires: Requirement | None) -> tuple[Requirement, ...]:
     if requires is None:
         return ()
-    if not (inspect.iscoroutinefunction(requires) and takes(requires, 1)):
+    if not is_gate(requires, 1):
         raise ConfigurationError(
             f"requires={requires!r}: give an 'async def' function of the page, such as requires_user"
         )
     return (requires,)
-
-
-def takes(function: Callable[..., object], count: int) -> bool:
-    """Whether a function can be called with so many arguments."""
-    try:
-        inspect.signature(function).bind(*[None] * count)
-    except TypeError:
-        return False
-    return True
 
 
 def _is_delegate(function: object) -> bool:

@@ -12,7 +12,7 @@ from aiohttp import web
 
 from . import wire
 from .broker import Answer, Position, SendClaim, is_revoked
-from .delegates import Outcome, said_yes
+from .delegates import Outcome
 from .errors import (
     BrokerUnavailable,
     CloseCode,
@@ -24,6 +24,7 @@ from .errors import (
     ProtocolError,
     RemoteError,
 )
+from .gates import said_yes
 from .handler import Context, Replies, WebSocketHandler
 from .node import Arrival
 from .page import PageSession, State

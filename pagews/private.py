@@ -9,7 +9,7 @@ C = TypeVar("C")
 
 def private(cls: type[C]) -> type[C]:
     """A class whose instances are named by their type alone: they hold a token, a session id or what was said."""
-    cls.__repr__ = _name  # type: ignore[method-assign]
+    cls.__repr__ = _name  # type: ignore[method-assign]  # what a decorator is for
     return cls
 
 

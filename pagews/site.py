@@ -111,9 +111,9 @@ SITE_OF_REQUEST: Final[web.RequestKey[Site]] = web.RequestKey("pagews site", Sit
 #: Closes that are kept for pages which poll, for the retention at most; the oldest is forgotten first.
 PARTINGS: Final = 10_000
 SOCKET_ROUTE: Final = "pagews.socket"
-#: The routes whose requests are a page's socket, or bring what it has to say, ask themselves who is there, when the
-#: request has proved to be a page's; the client's modules are everybody's.
-CARRIER_ROUTES: Final = frozenset(
+#: The routes of pagews itself. They open no page for a view: what is a page's asks who is there when it has proved to
+#: be one's, and the client's modules are everybody's.
+OWN_ROUTES: Final = frozenset(
     {SOCKET_ROUTE, *(f"pagews.{name}" for name in ("stream", "poll", "post", "form", "renew", "static"))}
 )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Generator, Iterator
+from collections.abc import AsyncIterator, Generator, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -13,8 +13,8 @@ from hypothesis import settings
 from tests.hosts import KERNEL_FORBIDS
 from tests.on_redis import TwoWorkers
 from tests.redis_server import RedisServer
-from tests.sites import House, TestSite
-from tests.wire_client import TRANSPORTS, Transport
+from tests.sites import House, Served, TestSite
+from tests.wire_client import TRANSPORTS, Transport, Visitor, Wire
 from tools.programs import MINIMUM_NODE, find_chromium, find_nginx, find_node, find_redis, find_valkey
 
 ON_CI = os.environ.get("CI") == "true"
@@ -56,6 +56,19 @@ def transport(request: pytest.FixtureRequest) -> Transport:
     """What carries a page's socket: a test that takes it runs once over each."""
     found: Transport = request.param
     return found
+
+
+@pytest.fixture
+async def visitor(site: Served, transport: Transport) -> AsyncIterator[Visitor]:
+    """A browser at the site of the file, over each transport."""
+    async with Visitor(site.url, transport) as visitor:
+        yield visitor
+
+
+@pytest.fixture
+async def wire(visitor: Visitor) -> Wire:
+    """A page that is attached."""
+    return await visitor.attach()
 
 
 @pytest.fixture(params=["one-process", "two-workers"])

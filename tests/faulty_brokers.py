@@ -26,7 +26,7 @@ class SwallowingBroker(RedisBroker):
     """Does not hand out every fiftieth message."""
 
     async def start(self, receiver: Receiver) -> None:
-        await super().start(_Swallowing(receiver))  # type: ignore[arg-type]
+        await super().start(_Swallowing(receiver))  # type: ignore[arg-type]  # it hands on what it does not know
 
 
 class ForgetfulBroker(RedisBroker):

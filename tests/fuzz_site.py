@@ -208,7 +208,7 @@ class Bench:
         await self.request("POST", "/pagews/post", body, kind="application/json")
         sites = [get_site(worker.app) for worker in self.site.workers]
         async with asyncio.timeout(PATIENCE):
-            while any(len(site.sockets) + len(site.endings) + site.held.total() for site in sites):  # noqa: ASYNC110
+            while any(len(site.sockets) + len(site.endings) + site.held.total() for site in sites):  # noqa: ASYNC110  # nothing tells
                 await asyncio.sleep(0)
         assert not any(site.uploads or site.posts for site in sites)
         async with Visitor(self.site.url) as visitor:

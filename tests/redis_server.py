@@ -16,9 +16,7 @@ import asyncio
 import contextlib
 import os
 import queue
-import random
 import signal
-import socket
 import subprocess
 import threading
 from pathlib import Path
@@ -30,14 +28,12 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from tests.faults import HOST
+from tests.ports import free_port
 
 #: Seconds that the server may take to start, to answer, or to have its replica follow.
 PATIENCE: Final = 10.0
 
-#: Below those that Linux gives to clients. Of them, one could be a client's while the server is away; and a client that
-#: connects again and again to a port where nobody listens is in the end given that port, and talks to itself.
-PORTS: Final = range(20_000, 32_000)
-
+#: Times that it is started on another port, should somebody have been faster.
 _ATTEMPTS: Final = 10
 _DUMP: Final = "dump.rdb"
 
@@ -81,7 +77,7 @@ class RedisServer:
 
     def __enter__(self) -> Self:
         for _ in range(_ATTEMPTS):
-            self._port = _free_port()
+            self._port = free_port()
             if self._ready(self._spawn()):
                 return self
             self.kill()
@@ -186,7 +182,7 @@ class RedisServer:
         master, port = self._master, self._master.port
         await self.promote()
         if master._process is not None:
-            await master._listen_on(_free_port())
+            await master._listen_on(free_port())
         await self._listen_on(port)
 
     async def _listen_on(self, port: int) -> None:
@@ -250,10 +246,3 @@ class RedisServer:
         except queue.Empty:
             self.kill()
             raise AssertionError("".join(self.said)) from None
-
-
-def _free_port() -> int:
-    for port in random.sample(PORTS, _ATTEMPTS):
-        with contextlib.suppress(OSError), socket.create_server((HOST, port)):
-            return port
-    raise AssertionError(f"{_ATTEMPTS} ports of {PORTS} are taken")

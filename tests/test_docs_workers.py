@@ -19,8 +19,8 @@ from pagews.testing import Browser
 from pagews.tokens import new_key
 from tests.faults import HOST
 from tests.markdown import Example, rows
+from tests.ports import free_port
 from tests.redis_server import RedisServer
-from tests.test_faults_restart import free_port
 
 WORKERS = "docs/how-to/many-workers.md"
 OUTSIDE = "docs/how-to/push-from-outside.md"

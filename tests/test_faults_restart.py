@@ -6,7 +6,6 @@ import asyncio
 import itertools
 import json
 import signal
-import socket
 import time
 from collections import Counter
 from contextlib import AsyncExitStack
@@ -16,6 +15,7 @@ from typing import Final, NamedTuple
 import pagews
 from pagews import DelegateTableDef
 from pagews.tokens import new_key
+from tests.ports import free_port
 from tests.processes import serving_process
 from tests.served import LIMITS
 from tests.sites import TestSite, serving
@@ -28,11 +28,6 @@ PAGES: Final = 600
 AT_ONCE: Final = 50
 #: Seconds between two pushes to all pages.
 INTERVAL: Final = 0.25
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
 
 
 class Left(NamedTuple):

@@ -28,7 +28,7 @@ FLOORS = {
             "page",
             "variables",
         ),
-        *("sends", "rate", "addresses"),
+        *("sends", "rate", "addresses", "gates"),
         "redis_scripts",
     ),
     "asyncio": (

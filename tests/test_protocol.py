@@ -15,6 +15,7 @@ from msgspec import Struct
 import pagews
 from pagews import DelegateTableDef, Limits
 from tests.sites import Detached, TestSite, serving
+from tests.threats import lives
 from tests.wire_client import Closed, Transport, Visitor, WebSocketWire, Wire
 
 # Half an interval: what the server waits for a pong after a ping that was not answered.
@@ -72,22 +73,6 @@ async def question(page: pagews.Page, data: Any) -> Any:
 async def site() -> AsyncIterator[TestSite]:
     async with serving(TestSite(delegates=table)) as site:
         yield site
-
-
-@pytest.fixture
-async def visitor(site: TestSite, transport: Transport) -> AsyncIterator[Visitor]:
-    async with Visitor(site.url, transport) as visitor:
-        yield visitor
-
-
-@pytest.fixture
-async def wire(visitor: Visitor) -> Wire:
-    return await visitor.attach()
-
-
-async def lives(wire: Wire, number: int = 1000) -> bool:
-    """Whether a page is still served, and nothing else comes to it before the answer."""
-    return await wire.ask("send", number, 1, "echo", number) == ["result", number, True, number]
 
 
 # --- the corpus -------------------------------------------------------------------------------------------------------

@@ -31,12 +31,6 @@ async def site() -> AsyncIterator[TestSite]:
         yield site
 
 
-@pytest.fixture
-async def visitor(site: TestSite, transport: Transport) -> AsyncIterator[Visitor]:
-    async with Visitor(site.url, transport) as visitor:
-        yield visitor
-
-
 # --- the token --------------------------------------------------------------------------------------------------------
 
 

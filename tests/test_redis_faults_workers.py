@@ -9,11 +9,11 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 
 from pagews.tokens import new_key
+from tests.ports import free_port
 from tests.processes import serving_process
 from tests.redis_server import RedisServer
 from tests.redis_worker import LIMITS, table
 from tests.sites import TestSite, serving
-from tests.test_faults_restart import free_port
 from tests.two_workers import OpenPage, attached, note, until
 from tests.wire_client import Document, Visitor
 

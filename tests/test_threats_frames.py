@@ -30,17 +30,6 @@ async def site(desk: Desk) -> AsyncIterator[TestSite]:
         yield site
 
 
-@pytest.fixture
-async def visitor(site: TestSite, transport: Transport) -> AsyncIterator[Visitor]:
-    async with Visitor(site.url, transport) as visitor:
-        yield visitor
-
-
-@pytest.fixture
-async def wire(visitor: Visitor) -> Wire:
-    return await visitor.attach()
-
-
 #: Frames that no page may send, and what is said of each.
 WRONG: Final[dict[str | bytes, str]] = {
     '["send","1",1,"echo",null]': "$[1]",

@@ -40,17 +40,6 @@ async def site(desk: Desk) -> AsyncIterator[TestSite]:
         yield site
 
 
-@pytest.fixture
-async def visitor(site: TestSite, transport: Transport) -> AsyncIterator[Visitor]:
-    async with Visitor(site.url, transport) as visitor:
-        yield visitor
-
-
-@pytest.fixture
-async def wire(visitor: Visitor) -> Wire:
-    return await visitor.attach()
-
-
 def naming(name: str) -> Callable[[pagews.Page, Any], Awaitable[Any]]:
     """A delegate that says what it is called."""
 

@@ -29,7 +29,8 @@ import aiohttp
 
 from pagews.tokens import new_key
 from tests.faults import HOST, FaultProxy
-from tests.redis_server import PORTS, RedisServer
+from tests.ports import free_port
+from tests.redis_server import RedisServer
 from tools.chaos_check import Checker
 from tools.chaos_log import ChaosLog, read_logs
 from tools.chaos_page import Browser
@@ -152,11 +153,10 @@ class Chaos:
             first = stack.enter_context(RedisServer(self._program, self._directory / "redis"))
             self._redis = first
             arguments = ["--key", new_key(), "--seed", str(self._seed), "--directory", str(self._directory)]
-            ports = self._chance.sample(PORTS, WORKERS)
-            for number, port in enumerate(ports):
+            for number in range(WORKERS):
                 proxy = await stack.enter_async_context(FaultProxy(HOST, first.port))
                 output = self._directory / f"worker-{number}.txt"
-                worker = Worker(f"w{number}", port, [*arguments, "--broker", self._broker], proxy, output)
+                worker = Worker(f"w{number}", free_port(), [*arguments, "--broker", self._broker], proxy, output)
                 self._workers.append(await stack.enter_async_context(worker))
             async with asyncio.timeout(CALM):
                 await asyncio.gather(*(worker.ready() for worker in self._workers))

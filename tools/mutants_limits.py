@@ -198,7 +198,7 @@ LIMIT_MUTANTS: Final = (
     ),
     Mutant(
         "threat 33: what is neither yes nor no is yes",
-        DELEGATES,
+        "pagews/gates.py",
         "    if isinstance(answer, bool):\n        return answer\n",
         "    return bool(answer)\n",
         "test_delegates",

@@ -298,8 +298,8 @@ SECURITY_MUTANTS: Final = (
     Mutant(
         "threat 36: while debugging any key will do",
         "pagews/app.py",
-        "if not debug or secret_key is not None or os.environ.get(ENVIRONMENT):",
-        "if not debug:",
+        "if debug and secret_key is None and not os.environ.get(ENVIRONMENT):",
+        "if debug:",
         KEYS,
     ),
     # --- too much

@@ -158,16 +158,9 @@ class Site:
 
     @web.middleware
     async def _note_requests(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        status = 500
-        try:
-            response = await handler(request)
-            status = response.status
-            return response
-        except web.HTTPException as error:
-            status = error.status
-            raise
-        finally:
-            self.journal.note(f"{request.method} {request.path}", status)
+        return await with_status(
+            request, handler, lambda status: self.journal.note(f"{request.method} {request.path}", status)
+        )
 
     async def _listen(self, app: web.Application) -> None:
         self.publisher.on_attach.append(self._noting("attach"))
@@ -179,6 +172,20 @@ class Site:
             self.journal.note(name, page)
 
         return note
+
+
+async def with_status(request: web.Request, handler: Handler, note: Callable[[int], object]) -> web.StreamResponse:
+    """Answer a request, and note with what status, also when that is an exception."""
+    status = 500
+    try:
+        response = await handler(request)
+        status = response.status
+        return response
+    except web.HTTPException as error:
+        status = error.status
+        raise
+    finally:
+        note(status)
 
 
 async def _plain(request: web.Request) -> web.Response:

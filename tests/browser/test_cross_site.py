@@ -17,7 +17,7 @@ from playwright.async_api import BrowserContext
 import pagews
 
 from .conftest import OpenTab, Serve
-from .site import Site
+from .site import Site, with_status
 from .tab import Tab
 
 ATTACK: Final = Path(__file__).with_name("attack.js").read_text()
@@ -110,18 +110,12 @@ class Shop(Site):
 
     @web.middleware
     async def _note_attacks(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        status = 500
-        try:
-            response = await handler(request)
-            status = response.status
-            return response
-        except web.HTTPException as error:
-            status = error.status
-            raise
-        finally:
+        def note(status: int) -> None:
             if by := request.query.get("by"):
                 self.asked.append(Asked(by, request.method, request.path, status, "PAGEWS" in request.cookies))
                 self.journal.note("attack", by)
+
+        return await with_status(request, handler, note)
 
 
 @pytest_asyncio.fixture(loop_scope="session")
