@@ -48,7 +48,7 @@ async def test_a_line_is_not_lost_for_what_a_call_has_waited_before_it(redis: Re
     async with using(redis, calls):
         pass
     slow = asyncio.create_task(calls(b"BLPOP", b"nothing", b"1"))
-    await asyncio.sleep(1.7)
+    await asyncio.sleep(1.7)  # that it has waited is the fault itself
     async with using(redis, calls):
         behind = asyncio.create_task(calls(b"ECHO", b"behind"))
         # Its own time is over all the same, and it has been sent.
